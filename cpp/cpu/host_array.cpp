@@ -1,0 +1,126 @@
+#include "cpu/host_array.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+namespace ranvier::cpu {
+namespace {
+
+// IEEE half precision; NumPy has it, C++20 does not.
+struct Half {
+  std::uint16_t bits;
+  explicit operator float() const {
+    const std::uint32_t sign = (bits & 0x8000u) << 16, exponent = (bits >> 10) & 0x1fu, fraction = bits & 0x3ffu;
+    if (exponent == 0) {
+      const float small = std::ldexp(static_cast<float>(fraction), -24);
+      return sign ? -small : small;
+    }
+    if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
+    return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
+  }
+  explicit operator double() const { return static_cast<float>(*this); }
+};
+
+template <class F>
+auto visit(Element element, F&& f) {
+  switch (element) {
+    case Element::boolean: return f(bool{});
+    case Element::i8: return f(std::int8_t{});
+    case Element::u8: return f(std::uint8_t{});
+    case Element::i16: return f(std::int16_t{});
+    case Element::u16: return f(std::uint16_t{});
+    case Element::i32: return f(std::int32_t{});
+    case Element::u32: return f(std::uint32_t{});
+    case Element::i64: return f(std::int64_t{});
+    case Element::u64: return f(std::uint64_t{});
+    case Element::f16: return f(Half{});
+    case Element::f32: return f(float{});
+    case Element::f64: break;
+  }
+  return f(double{});
+}
+
+template <class From, class To>
+void convert(const HostArray& array, const std::int64_t* order, std::int64_t rows, To* to) {
+  const std::int64_t width = array.width();
+  const From* from = reinterpret_cast<const From*>(array.data);
+  for (std::int64_t i = 0; i < rows; ++i, to += width) {
+    const From* row = from + (order ? order[i] : i) * width;
+    if constexpr (std::is_same_v<From, To>) {
+      std::memcpy(to, row, static_cast<std::size_t>(width) * sizeof(To));
+    } else {
+      for (std::int64_t j = 0; j < width; ++j) to[j] = static_cast<To>(row[j]);
+    }
+  }
+}
+
+template <class F>
+void each(const HostArray& array, F&& f) {
+  visit(array.element, [&](auto zero) {
+    using From = decltype(zero);
+    const From* values = reinterpret_cast<const From*>(array.data);
+    const std::int64_t n = array.rows() * array.width(), width = array.width();
+    for (std::int64_t i = 0; i < n; ++i) f(static_cast<double>(values[i]), i, width);
+  });
+}
+
+bool is_integer(Element element) { return element < Element::f16; }
+
+}  // namespace
+
+std::size_t size_of(Element element) {
+  return visit(element, [](auto zero) { return sizeof zero; });
+}
+
+void gather(const HostArray& array, const std::int64_t* order, std::int64_t rows, DType dtype, std::byte* to) {
+  visit(array.element, [&](auto zero) {
+    using From = decltype(zero);
+    if (dtype == DType::f64) {
+      convert<From>(array, order, rows, reinterpret_cast<double*>(to));
+    } else {
+      convert<From>(array, order, rows, reinterpret_cast<float*>(to));
+    }
+  });
+}
+
+void gather_labels(const HostArray& array, const std::int64_t* order, std::int64_t rows, std::int32_t* to) {
+  visit(array.element, [&](auto zero) {
+    using From = decltype(zero);
+    if constexpr (std::is_same_v<From, Half>) {
+      const std::int64_t width = array.width();
+      const Half* from = reinterpret_cast<const Half*>(array.data);
+      for (std::int64_t i = 0; i < rows * width; ++i) {
+        to[i] = static_cast<std::int32_t>(static_cast<float>(from[(order ? order[i / width] : i / width) * width + i % width]));
+      }
+    } else {
+      convert<From>(array, order, rows, to);
+    }
+  });
+}
+
+void check_finite(const HostArray& array, const std::string& name) {
+  if (is_integer(array.element)) return;
+  each(array, [&](double v, std::int64_t i, std::int64_t width) {
+    if (!std::isfinite(v)) throw ValueError(concat(name, ": expected finite values, got ", v, " in row ", i / width));
+  });
+}
+
+void check_weights(const HostArray& array, const std::string& name) {
+  each(array, [&](double v, std::int64_t i, std::int64_t width) {
+    if (!std::isfinite(v) || v < 0) {
+      throw ValueError(concat(name, ": expected finite weights >= 0, got ", v, " in row ", i / width));
+    }
+  });
+}
+
+void check_labels(const HostArray& array, const std::string& name, std::int64_t classes) {
+  each(array, [&](double v, std::int64_t i, std::int64_t width) {
+    if (!(v >= 0 && v < static_cast<double>(classes)) || v != std::floor(v)) {
+      throw ValueError(
+          concat(name, ": expected labels 0 to ", classes - 1, " (whole numbers), got ", v, " in row ", i / width));
+    }
+  });
+}
+
+}  // namespace ranvier::cpu

@@ -1,0 +1,44 @@
+// Arrays as they come from the caller, and how their rows get into a plan: checked, converted, gathered.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/dtype.h"
+#include "ops/op.h"
+
+namespace ranvier::cpu {
+
+enum class Element : std::uint8_t { boolean, i8, u8, i16, u16, i32, u32, i64, u64, f16, f32, f64 };
+
+// C-contiguous and aligned; the caller keeps it alive.
+struct HostArray {
+  const std::byte* data = nullptr;
+  Element element = Element::f32;
+  Dims shape;
+
+  std::int64_t rows() const { return shape.empty() ? 0 : shape[0]; }
+  std::int64_t width() const {  // elements a row
+    std::int64_t n = 1;
+    for (std::size_t i = 1; i < shape.size(); ++i) n *= shape[i];
+    return n;
+  }
+};
+
+std::size_t size_of(Element);
+constexpr bool is(Element element, DType dtype) {
+  return (dtype == DType::f32 && element == Element::f32) || (dtype == DType::f64 && element == Element::f64);
+}
+
+// Rows order[0..rows) of the array (order null: 0, 1, ...) into `to`, as dtype.
+void gather(const HostArray&, const std::int64_t* order, std::int64_t rows, DType dtype, std::byte* to);
+// The same for labels, as i32.
+void gather_labels(const HostArray&, const std::int64_t* order, std::int64_t rows, std::int32_t* to);
+
+// ValueErrors that name the array. A target's values must be finite; weights also not negative; labels integral and in
+// [0, classes).
+void check_finite(const HostArray&, const std::string& name);
+void check_weights(const HostArray&, const std::string& name);
+void check_labels(const HostArray&, const std::string& name, std::int64_t classes);
+
+}  // namespace ranvier::cpu

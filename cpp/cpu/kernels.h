@@ -1,0 +1,163 @@
+// The arithmetic's table of function pointers: reference/ fills it whole, each file of isa/ overrides what it has.
+//
+// Kernels are single-threaded and know nothing of plans: a step hands each worker's share to one. All arrays are dense
+// unless a stride is given; n may be 0; pointers need no alignment beyond their element's; outputs overlap no input
+// except where in-place use is said to be allowed. No kernel reads or writes a byte outside its arrays.
+// The order of every sum is the contract of the design's section 4, so that a result never depends on the split, the
+// batch or the vector width.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <limits>
+
+#include "ops/kinds.h"
+
+namespace ranvier::cpu {
+
+// Products add k in chunks of this many, each a chain of fused multiply-adds from zero, folded left to right.
+// (512: 1.0 to 2.2 times MKL's error; 256: 0.7 to 1.0, at -3 to +2 % of speed.)
+inline constexpr std::int64_t kChunk = 256;
+// Sums along a contiguous axis: lane i mod 16, chunks of this many, lanes folded by 8, 4, 2, 1, chunks left to right.
+inline constexpr std::int64_t kSumLanes = 16;
+inline constexpr std::int64_t kSumChunk = 4096;
+
+// What happens to a finished block of a product while it is still in L1: an activation or its derivative, in place.
+// run is called once a row segment: c points at element (row, col) of C, n elements.
+template <class T>
+struct Finish {
+  void (*run)(const Finish&, T* c, std::int64_t row, std::int64_t col, std::int64_t n);
+  void (*unary)(std::int64_t n, const T* x, T* y, T alpha);                                   // forward: c = f(c)
+  void (*unary_backward)(std::int64_t n, const T* dy, const T* saved, T* dx, T alpha);        // or c = c * f'(saved)
+  T* saved;                // forward: z is stored here first (null: not wanted); backward: read from here
+  std::int64_t ld_saved;
+  T alpha;
+};
+
+// C (M, N) = A (M, K) B (K, N), + bias (N), + C if accumulate, max(0, .) if relu, then finish.
+// Element strides: A(i, k) = a[i * a_row + k * a_col], B(k, j) = b[k * b_row + j * b_col], C(i, j) = c[i * ldc + j].
+// In practice one of a's strides is 1 and one of b's is 1: Y = X W (a_col, b_col = 1), dX = dY W^T (a_col, b_row = 1),
+// dW = X^T dY (a_row, b_col = 1). K = 0 gives zeros (before bias).
+template <class T>
+struct Product {
+  std::int64_t M, N, K;
+  const T* a;
+  std::int64_t a_row, a_col;
+  const T* b;
+  std::int64_t b_row, b_col;
+  T* c;
+  std::int64_t ldc;
+  const T* bias = nullptr;
+  bool accumulate = false;
+  bool relu = false;
+  const Finish<T>* finish = nullptr;
+};
+
+// l (rows) for classes (n): labels (rows) in [0, n), or target (rows, n) of probabilities; exactly one is not null.
+// With q = (1 - label_smoothing) * target + label_smoothing / n and w = class_weight (n, null: ones):
+// l = -sum_c w_c q_c log softmax(logits)_c.
+template <class T>
+struct CrossEntropy {
+  std::int64_t n;
+  const std::int32_t* labels;
+  const T* target;
+  const T* class_weight;
+  T label_smoothing;
+};
+
+// The scalars of one optimiser step; kernels round what they need to T once. Updates are PyTorch's, formula by formula.
+struct Update {
+  double lr;
+  double grad_scale = 1;  // 1 / accumulated batches, times the clipping by global norm
+  double clip_value = std::numeric_limits<double>::infinity();  // after grad_scale
+  double weight_decay = 0;
+  std::int64_t step = 1;  // counts from 1
+  double momentum = 0, dampening = 0;  // sgd, rmsprop
+  bool nesterov = false;               // sgd
+  double beta1 = 0.9, beta2 = 0.999;   // adam, adamw
+  double eps = 1e-8;                   // adam, adamw, rmsprop, adagrad
+  double alpha = 0.99;                 // rmsprop
+  double lr_decay = 0;                 // adagrad
+};
+
+// slots, null where unused: sgd {momentum}; adam, adamw {m, v}; rmsprop {square average, momentum, gradient average
+// (given: centered)}; adagrad {sum}.
+template <class T>
+using OptimizerKernel = void (*)(std::int64_t n, const Update&, const T* grad, T* param, T* const slots[3]);
+
+// The mask of element i of a layer: word i % 4 of philox(seed, {i / 4 low, i / 4 high, layer, step}) >= rate * 2^32 keeps.
+struct DropoutKey {
+  std::uint64_t seed;
+  std::uint32_t layer, step;
+};
+
+template <class T>
+struct Kernels {
+  // --- products.h
+  void (*product)(const Product<T>&, T* scratch);
+  // Elements of scratch that product wants for any M, N, K up to these (0: none).
+  std::int64_t (*product_scratch)(std::int64_t M, std::int64_t N, std::int64_t K);
+  // out (N) [+]= sum over i of x (M, N): the product with a row of ones.
+  void (*column_sum)(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out, bool accumulate);
+
+  // --- elementwise.h; in place (y == x, dx == dy, out == a or b) is allowed.
+  using UnaryKernel = void (*)(std::int64_t n, const T* x, T* y, T alpha);
+  using UnaryBackwardKernel = void (*)(std::int64_t n, const T* dy, const T* saved, T* dx, T alpha);
+  // Strides are 1, or 0 for a broadcast scalar.
+  using BinaryKernel = void (*)(std::int64_t n, const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride,
+                                T* out);
+  std::array<UnaryKernel, kUnaryNames.size()> unary;
+  std::array<UnaryBackwardKernel, kUnaryNames.size()> unary_backward;  // dx = dy * f'(saved), saved_by(f) says which
+  std::array<BinaryKernel, kBinaryNames.size()> binary;
+  void (*where)(std::int64_t n, const T* condition, std::int64_t condition_stride, const T* a, std::int64_t a_stride,
+                const T* b, std::int64_t b_stride, T* out);  // condition != 0 ? a : b
+  void (*dropout)(std::int64_t n, std::int64_t first, const T* x, T* y, double rate, DropoutKey);  // first: index of x[0]
+
+  // --- reductions.h
+  T (*sum)(std::int64_t n, const T* x);
+  T (*dot)(std::int64_t n, const T* x, const T* y);           // lanes as sum, each a chain of fma
+  double (*sum_of_squares)(std::int64_t n, const T* x);       // lanes as sum, in double
+
+  // --- softmax.h; rows of n; in place is allowed.
+  void (*softmax)(std::int64_t rows, std::int64_t n, const T* x, T* y);
+  void (*softmax_backward)(std::int64_t rows, std::int64_t n, const T* dy, const T* y, T* dx);
+  void (*log_softmax)(std::int64_t rows, std::int64_t n, const T* x, T* y);
+  void (*log_softmax_backward)(std::int64_t rows, std::int64_t n, const T* dy, const T* y, T* dx);
+
+  // --- losses.h; either output may be null. drow (rows) is the gradient of each row's loss, read where dpred is wanted.
+  using RowLossKernel = void (*)(std::int64_t rows, std::int64_t n, const T* pred, const T* target, const T* drow,
+                                 T param, T* loss, T* dpred);
+  std::array<RowLossKernel, kRowLossNames.size()> row_loss;
+  void (*cross_entropy)(std::int64_t rows, const CrossEntropy<T>&, const T* logits, const T* drow, T* loss, T* dlogits);
+
+  // --- optimizers.h
+  std::array<OptimizerKernel<T>, kOptimizerNames.size()> optimizer;
+};
+
+struct Table {
+  const char* isa;
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+// reference/
+const Table& reference_table();
+
+// dispatch.cpp: the table in use. The best that the processor has, unless RANVIER_ISA (read at the first call) names
+// one; ValueError for a name unknown or a set that this machine lacks.
+const Table& table();
+void set_isa(const char* name);  // for tests: plans made from now on use it
+std::array<const Table*, 4> available_tables();  // best last, null-padded
+
+template <class T>
+const Kernels<T>& kernels();
+template <>
+inline const Kernels<float>& kernels<float>() {
+  return table().f32;
+}
+template <>
+inline const Kernels<double>& kernels<double>() {
+  return table().f64;
+}
+
+}  // namespace ranvier::cpu

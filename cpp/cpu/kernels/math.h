@@ -1,0 +1,182 @@
+// Functions of one vector. float: polynomials of ours, the same bits on every instruction set with fma; double: libm,
+// lane by lane.
+//
+// Every polynomial was fitted by us: weighted least squares on Chebyshev nodes, reweighted until the relative error is
+// level (Lawson's method), then rounded to float one coefficient after another, lowest first, the others refitted each
+// time. "Fit" is the polynomial's own relative error.
+//
+// The error of each function over its whole range, rounding included, in ulp (tests/cpp/test_math.cpp): exp, log, expm1
+// 1.1; cosh, sinh 1.5; softplus 2; sigmoid, silu 2.5; tanh 3; gelu 5 (70 without fma, far below zero); gelu_tanh 3 ulp
+// of x; power 0.51. Infinities and NaN as in NumPy. Subnormal inputs of log count as zero, as under DAZ; results below
+// the normal numbers, or made with such a factor (silu below -87, gelu below -12.9), may be zero.
+#pragma once
+
+#include <math.h>
+
+#include <cstdint>
+
+#include "cpu/kernels/simd.h"
+
+namespace ranvier::cpu::RANVIER_ISA_NAMESPACE {
+namespace {
+
+inline constexpr float kInfinity = __builtin_inff(), kNaN = __builtin_nanf(""), kLargest = __FLT_MAX__;
+inline constexpr float kLn2 = 0.693147181f;
+inline constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 1.42860677e-6f;  // 16 bits, so that n * kLn2High is exact
+
+// Horner's rule, highest coefficient first.
+template <class V, class T, class... Rest>
+RANVIER_INLINE V polynomial(V x, T first, Rest... rest) {
+  V sum = broadcast(first);
+  ((sum = fma(sum, x, broadcast(rest))), ...);
+  return sum;
+}
+
+template <double (*f)(double)>
+RANVIER_INLINE Vec<double> by_lane(Vec<double> x) {
+  for (std::int64_t i = 0; i < kLanes<double>; ++i) x[i] = f(x[i]);
+  return x;
+}
+
+// e^(x + low) = 2^n (1 + q), |q| < 0.42. x is clamped to where e^x and e^x / 2 under- and overflow; low is at most a
+// few ulp of x. Fit of q: 2^-26.1.
+struct Exponential {
+  Vec<float> n, q;
+};
+RANVIER_INLINE Exponential reduced_exp(Vec<float> x, Vec<float> low = Vec<float>{}) {
+  x = min(broadcast(90.0f), max(broadcast(-105.0f), x));  // in this order NaN passes
+  const Vec<float> n = round(x * 1.44269504f);
+  const Vec<float> r = fma(n, broadcast(-kLn2Low), fma(n, broadcast(-kLn2High), x)) + low;
+  const Vec<float> tail = polynomial(r, 0.00138706958f, 0.00836627185f, 0.0416674353f, 0.166665465f, 0.49999997f);
+  return {n, fma(r * r, tail, r)};
+}
+
+RANVIER_INLINE Vec<float> exp(Vec<float> x) {
+  const Exponential e = reduced_exp(x);
+  return ldexp(1 + e.q, e.n);
+}
+RANVIER_INLINE Vec<double> exp(Vec<double> x) { return by_lane<::exp>(x); }
+
+// e^x - 1 for x <= 0.
+RANVIER_INLINE Vec<float> expm1_nonpositive(Vec<float> x) {
+  const Exponential e = reduced_exp(max(broadcast(-30.0f), x));  // below it is -1
+  const Vec<float> scale = power_of_two(e.n);
+  return fma(scale, e.q, scale - 1);
+}
+RANVIER_INLINE Vec<double> expm1_nonpositive(Vec<double> x) { return by_lane<::expm1>(x); }
+
+// log(1 + f) for f in [sqrt(1/2) - 1, sqrt(2) - 1]. Fit: 2^-27.4.
+RANVIER_INLINE Vec<float> log1p_near_zero(Vec<float> f) {
+  const Vec<float> tail = polynomial(f, -0.0763639957f, 0.127621993f, -0.131596133f, 0.142015815f, -0.166234091f,
+                                     0.200012416f, -0.250008196f, 0.333333313f);
+  return fma(f * f, fma(f, tail, broadcast(-0.5f)), f);
+}
+
+RANVIER_INLINE Vec<float> log(Vec<float> x) {
+  constexpr std::int32_t kSqrtHalf = 0x3f3504f3;  // the bits of sqrt(1/2)
+  const Int<float> i = bits(x) - kSqrtHalf;
+  const Vec<float> n = __builtin_convertvector(i >> 23, Vec<float>);
+  const Vec<float> f = from_bits((i & 0x7fffff) + kSqrtHalf) - 1;  // x = 2^n (1 + f)
+  const Vec<float> y = fma(n, broadcast(kLn2High), fma(n, broadcast(kLn2Low), log1p_near_zero(f)));
+  const Vec<float> below = x < 0 ? broadcast(kNaN) : broadcast(-kInfinity);
+  return x < __FLT_MIN__ ? below : x <= kLargest ? y : x;  // x: infinity, NaN
+}
+RANVIER_INLINE Vec<double> log(Vec<double> x) { return by_lane<::log>(x); }
+
+// log(1 + x) for x in [0, 1].
+RANVIER_INLINE Vec<float> log1p_unit(Vec<float> x) {
+  const auto large = x > 0.414213562f;
+  const Vec<float> y = log1p_near_zero(large ? fma(x, broadcast(0.5f), broadcast(-0.5f)) : x);
+  return large ? y + kLn2 : y;
+}
+RANVIER_INLINE Vec<double> log1p_unit(Vec<double> x) { return by_lane<::log1p>(x); }
+
+RANVIER_INLINE Vec<float> tanh(Vec<float> x) {
+  const Vec<float> m = expm1_nonpositive(-2.0f * abs(x));
+  return copysign(m / (2 + m), x);
+}
+RANVIER_INLINE Vec<double> tanh(Vec<double> x) { return by_lane<::tanh>(x); }
+
+// e^|x| / 2, which does not overflow before cosh and sinh do.
+RANVIER_INLINE Vec<float> half_exp_abs(Vec<float> x) {
+  const Exponential e = reduced_exp(abs(x));
+  return ldexp(1 + e.q, e.n - 1);
+}
+RANVIER_INLINE Vec<float> cosh(Vec<float> x) {
+  const Vec<float> half = half_exp_abs(x);
+  return half + 0.25f / half;
+}
+RANVIER_INLINE Vec<double> cosh(Vec<double> x) { return by_lane<::cosh>(x); }
+
+// Fit of the polynomial: 2^-31.6.
+RANVIER_INLINE Vec<float> sinh(Vec<float> x) {
+  const Vec<float> half = half_exp_abs(x), u = x * x;
+  const Vec<float> tail = polynomial(u, 2.78221319e-06f, 0.000198428956f, 0.00833331048f, 0.166666672f);
+  return abs(x) < 1 ? fma(x * u, tail, x) : copysign(half - 0.25f / half, x);
+}
+RANVIER_INLINE Vec<double> sinh(Vec<double> x) { return by_lane<::sinh>(x); }
+
+// e^(-x^2 / 2). The rounding error of x^2 is handed on: it would cost up to x^2 / 2 ulp.
+RANVIER_INLINE Vec<float> gaussian(Vec<float> x) {
+  x = min(broadcast(15.0f), abs(x));  // beyond it is 0, and infinity would turn into NaN
+  const Vec<float> square = x * x;
+  const Exponential e = reduced_exp(-0.5f * square, -0.5f * fma(x, x, -square));
+  return ldexp(1 + e.q, e.n);
+}
+RANVIER_INLINE Vec<double> gaussian(Vec<double> x) { return by_lane<::exp>(-0.5 * x * x); }
+
+// The standard normal distribution function (1 + erf(x / sqrt(2))) / 2, told its gaussian(x). Its lower tail is the
+// gaussian times a rational function of |x| whose coefficients are all positive, so nothing cancels at either end.
+// Fit: 2^-25.5 up to |x| = 13.5, where the tail leaves the normal numbers.
+RANVIER_INLINE Vec<float> normal_cdf(Vec<float> x, Vec<float> gaussian) {
+  const Vec<float> a = min(broadcast(15.0f), abs(x));
+  const Vec<float> p = polynomial(a, 0.00400988711f, 0.0399209969f, 0.181127727f, 0.435458183f, 0.5f);
+  const Vec<float> q = polynomial(a, 0.0100511527f, 0.100074507f, 0.463905036f, 1.19376254f, 1.66880119f, 1.0f);
+  const Vec<float> tail = gaussian * (p / q);
+  return x > 0 ? 1 - tail : tail;
+}
+RANVIER_INLINE Vec<double> normal_cdf(Vec<double> x, Vec<double>) {
+  return 0.5 * by_lane<::erfc>(x * -0.70710678118654752);
+}
+
+// a^b for lanes that hold floats, to 2^-33. Fits: log2 2^-45, exp2 2^-34.5.
+RANVIER_INLINE Vec<double> power_of_floats(Vec<double> a, Vec<double> b) {
+  constexpr double kInf = __builtin_inf();
+  constexpr std::int64_t kSqrtHalf = 0x3fe6a09e667f3bcd;  // the bits of sqrt(1/2)
+  const Vec<double> size = abs(a);
+  const Int<double> i = bits(size) - kSqrtHalf;
+  const Vec<double> n = from_bits((i >> 52) + 0x4338000000000000) - kRoundDouble;  // the integer i >> 52
+  const Vec<double> m = from_bits((i & 0xfffffffffffff) + kSqrtHalf);              // |a| = 2^n m
+  const Vec<double> s = (m - 1) / (m + 1);                                         // log m = 2 artanh s
+  Vec<double> log2 = fma(s,
+                         polynomial(s * s, 0.28289877317896445, 0.31990579129678226, 0.4122092501049005,
+                                    0.5770779423871195, 0.9617966941132804, 2.88539008177785),
+                         n);
+  log2 = size == 0 ? broadcast(-kInf) : size < kInf ? log2 : size;
+  const Vec<double> t = min(broadcast(1000.0), max(broadcast(-1000.0), b * log2));  // far beyond float's range
+  const Vec<double> whole = round(t);
+  const Vec<double> y =
+      power_of_two(whole) * polynomial(t - whole, 1.5201920299520028e-05, 0.0001546929111506997, 0.0013333922568576108,
+                                       0.009618027253755157, 0.05550410353442663, 0.24022651198156886,
+                                       0.6931471807284499, 0.9999999999616824);
+  // What a negative base makes of it. From 2^24 on every float is even.
+  const Vec<double> exponent = min(broadcast(0x1p24), abs(b));
+  const Vec<double> half = 0.5 * exponent;
+  const auto integral = round(exponent) == exponent, odd = integral & (round(half) != half);
+  const auto negative = bits(a) < 0;
+  const Vec<double> with_sign = (negative & odd) ? -y : y;
+  const Vec<double> defined = ((a < 0) & ~integral & (size < kInf)) ? broadcast(__builtin_nan("")) : with_sign;
+  // As in C and NumPy: x^0 = 1^x = (-1)^infinity = 1, also where x is NaN.
+  return ((b == 0) | (a == 1) | ((size == 1) & (abs(b) == kInf))) ? broadcast(1.0) : defined;
+}
+RANVIER_INLINE Vec<float> power(Vec<float> a, Vec<float> b) {
+  const Wide x = widen(a), y = widen(b);
+  return narrow({power_of_floats(x.low, y.low), power_of_floats(x.high, y.high)});
+}
+RANVIER_INLINE Vec<double> power(Vec<double> a, Vec<double> b) {
+  for (std::int64_t i = 0; i < kLanes<double>; ++i) a[i] = ::pow(a[i], b[i]);
+  return a;
+}
+
+}  // namespace
+}  // namespace ranvier::cpu::RANVIER_ISA_NAMESPACE

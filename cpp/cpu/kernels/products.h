@@ -1,0 +1,343 @@
+// Matrix products. One register tile serves every form: it takes A at any strides, and B with contiguous rows, so a B
+// whose columns are contiguous in k is transposed into scratch first. Nothing else is packed: copying A (for X^T dY) or
+// a B that has contiguous rows made no size faster and most slower, measured up to 2048 x 768 x 1536.
+//
+// Loops: blocks of columns, whose chunk of B stays in L2; chunks of k; panels of rows, whose A stays in L1; panels of
+// columns, which stream from L2. So a panel of rows is finished while it is in L1.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "cpu/kernels.h"
+#include "cpu/kernels/simd.h"
+
+namespace ranvier::cpu::RANVIER_ISA_NAMESPACE {
+namespace {
+
+// The highest tile of each width in vectors: rows x vectors accumulators, a row of B, one element of A. Wider than four
+// is for a single row, which needs eight chains of fma to keep two units busy.
+inline constexpr bool k32Registers = RANVIER_VECTOR_BYTES == 64;
+inline constexpr int kMaxRows[] = {
+    0, k32Registers ? 24 : 12, k32Registers ? 12 : 6, k32Registers ? 8 : 4, k32Registers ? 6 : 1, 1, 1, 1, 1};
+inline constexpr int kMaxVectors = k32Registers ? 4 : 3, kMaxVectorsOfOneRow = 8;
+RANVIER_INLINE std::int64_t widest_panel(std::int64_t M) { return M == 1 ? kMaxVectorsOfOneRow : kMaxVectors; }
+
+// AVX-512 masks cost nothing; elsewhere only the tiles of a tail pay for them.
+inline constexpr bool kAlwaysMask = RANVIER_VECTOR_BYTES == 64;
+
+template <class T>
+inline constexpr std::int64_t kBlockColumns = 1024 / sizeof(T);  // kChunk rows of B take 256 KB of L2
+inline constexpr std::int64_t kTotalRows = 1024;  // rows whose sums are kept apart from C, where it holds old values
+inline constexpr std::int64_t kColumnRows = 128;  // rows at a time where the vectors run along the rows
+
+RANVIER_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+RANVIER_INLINE std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+// The first of `parts` parts of n, equal to within one.
+RANVIER_INLINE std::int64_t equal_part(std::int64_t n, std::int64_t parts) {
+  return parts == 1 ? n : ceil_div(n, parts);  // most products are one panel: no division
+}
+
+// What the tiles of one chunk of k share.
+template <class T>
+struct Chunk {
+  const Product<T>& p;
+  const T* a;  // at the chunk's first k
+  std::int64_t K;
+  T* total;  // at (0, 0): the sums of the chunks before; C itself, or scratch where C's values are still to be added
+  std::int64_t ld_total;
+  bool first, last;
+};
+
+// (kRows, K) x (K, kVectors vectors), of which the last has n lanes: the product's rows from i, columns from j.
+template <class T, int kRows, int kVectors, bool kMask>
+void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std::int64_t b_row, std::int64_t n) {
+  constexpr std::int64_t L = kLanes<T>;
+  const Product<T>& p = chunk.p;
+  Vec<T> acc[kRows][kVectors];
+  const auto each = [&](auto&& update) __attribute__((always_inline)) {
+#pragma GCC unroll 32
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) update(acc[r][v], r, v);
+  };
+  const auto load_at = [&](const T* x, int v) __attribute__((always_inline)) {
+    return kMask && v == kVectors - 1 ? load_n(x + v * L, n) : load(x + v * L);
+  };
+  const auto store_at = [&](T* x, int v, Vec<T> y) __attribute__((always_inline)) {
+    if (kMask && v == kVectors - 1)
+      store_n(x + v * L, y, n);
+    else
+      store(x + v * L, y);
+  };
+
+  each([](Vec<T>& x, int, int) __attribute__((always_inline)) { x = Vec<T>{}; });
+  // One pointer for three rows: base + {0, 1, 2} * stride are addresses that cost no instruction.
+  constexpr int kPointers = (kRows + 2) / 3;
+  const std::int64_t a_row = p.a_row, a_col = p.a_col;
+  const T* a[kPointers];
+#pragma GCC unroll 8
+  for (int q = 0; q < kPointers; ++q) a[q] = chunk.a + (i + 3 * q) * a_row;
+  for (std::int64_t k = chunk.K; k > 0; --k) {
+    Vec<T> row[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) row[v] = load_at(b, v);
+#pragma GCC unroll 32
+    for (int r = 0; r < kRows; ++r) {
+      const Vec<T> x = broadcast(a[r / 3][r % 3 * a_row]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);
+    }
+#pragma GCC unroll 8
+    for (int q = 0; q < kPointers; ++q) a[q] += a_col;
+    b += b_row;
+  }
+
+  T* total = chunk.total + i * chunk.ld_total + j;
+  const std::int64_t ld_total = chunk.ld_total;
+  if (!chunk.first)
+    each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { x = load_at(total + r * ld_total, v) + x; });
+  if (!chunk.last) {
+    each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { store_at(total + r * ld_total, v, x); });
+    return;
+  }
+  T* c = p.c + i * p.ldc + j;
+  const std::int64_t ldc = p.ldc;
+  if (p.bias) {
+    Vec<T> bias[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) bias[v] = load_at(p.bias + j, v);
+    each([&](Vec<T>& x, int, int v) __attribute__((always_inline)) { x += bias[v]; });
+  }
+  if (p.accumulate) each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { x += load_at(c + r * ldc, v); });
+  if (p.relu) each([](Vec<T>& x, int, int) __attribute__((always_inline)) { x = max(Vec<T>{}, x); });
+  each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { store_at(c + r * ldc, v, x); });
+}
+
+template <class T>
+using Tile = void(const Chunk<T>&, std::int64_t, std::int64_t, const T*, std::int64_t, std::int64_t);
+
+template <class T, int kVectors, bool kMask, class Rows = std::make_integer_sequence<int, kMaxRows[kVectors]>>
+struct Tiles;
+template <class T, int kVectors, bool kMask, int... rows>
+struct Tiles<T, kVectors, kMask, std::integer_sequence<int, rows...>> {
+  static constexpr Tile<T>* of[] = {tile<T, rows + 1, kVectors, kMask>...};
+};
+
+template <class T, bool kMask>
+Tile<T>* find_tile(std::int64_t rows, std::int64_t vectors) {
+  static constexpr Tile<T>* const* tiles[] = {Tiles<T, 1, kMask>::of, Tiles<T, 2, kMask>::of, Tiles<T, 3, kMask>::of,
+                                              Tiles<T, 4, kMask>::of, Tiles<T, 5, kMask>::of, Tiles<T, 6, kMask>::of,
+                                              Tiles<T, 7, kMask>::of, Tiles<T, 8, kMask>::of};
+  return tiles[vectors - 1][rows - 1];
+}
+
+// Calls panel(first column, vectors, lanes of the last) for panels of N columns, equally wide, of up to `widest`
+// vectors.
+template <class T, class Panel>
+RANVIER_INLINE void for_panels(std::int64_t N, std::int64_t widest, Panel&& panel) {
+  constexpr std::int64_t L = kLanes<T>;
+  const std::int64_t vectors = ceil_div(N, L);
+  std::int64_t panels = ceil_div(vectors, widest);
+  for (std::int64_t v = 0; v < vectors;) {
+    const std::int64_t width = equal_part(vectors - v, panels--);
+    panel(v * L, width, smaller(N - (v + width - 1) * L, L));
+    v += width;
+  }
+}
+
+// --- Packing of B.
+
+#if defined(__clang__)
+#define RANVIER_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define RANVIER_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Int<T>{__VA_ARGS__})
+#endif
+// In each 16-byte part, the units of kUnit elements of the low or high halves of a and b in turn.
+template <class T, int kUnit, int kHigh, int... i>
+RANVIER_INLINE Vec<T> interleave(Vec<T> a, Vec<T> b, std::integer_sequence<int, i...>) {
+  constexpr int q = 16 / sizeof(T);
+  return RANVIER_SHUFFLE(a, b,
+                         (i / kUnit % 2 * static_cast<int>(kLanes<T>) + i / q * q + kHigh * (q / 2) +
+                          i % q / (2 * kUnit) * kUnit + i % kUnit)...);
+}
+#undef RANVIER_SHUFFLE
+template <class T, int kUnit, int kHigh>
+RANVIER_INLINE Vec<T> interleave(Vec<T> a, Vec<T> b) {
+  return interleave<T, kUnit, kHigh>(a, b, std::make_integer_sequence<int, kLanes<T>>{});
+}
+
+// The 16 bytes at `part(i)` for each part i.
+template <class T, class Part>
+RANVIER_INLINE Vec<T> load_parts(Part&& part) {
+#if RANVIER_VECTOR_BYTES > 16
+  const auto load_part = [&](int i) { return _mm_loadu_ps(reinterpret_cast<const float*>(part(i))); };
+#endif
+#if RANVIER_VECTOR_BYTES == 64
+  __m512 v = _mm512_castps128_ps512(load_part(0));
+  v = _mm512_insertf32x4(v, load_part(1), 1);
+  v = _mm512_insertf32x4(v, load_part(2), 2);
+  return reinterpret_cast<Vec<T>>(_mm512_insertf32x4(v, load_part(3), 3));
+#elif RANVIER_VECTOR_BYTES == 32
+  return reinterpret_cast<Vec<T>>(_mm256_insertf128_ps(_mm256_castps128_ps256(load_part(0)), load_part(1), 1));
+#else
+  return load(part(0));
+#endif
+}
+
+// out (K, ld): a vector of columns, column j at column(j) and contiguous in k.
+template <class T, class Column>
+__attribute__((noinline)) void pack_transposed(std::int64_t K, Column column, T* out, std::int64_t ld) {
+  constexpr std::int64_t L = kLanes<T>, q = 16 / sizeof(T);
+  if (K < q) {
+    for (std::int64_t k = 0; k < K; ++k)
+      for (std::int64_t j = 0; j < L; ++j) out[k * ld + j] = column(j)[k];
+    return;
+  }
+  for (std::int64_t k = 0; k < K; k += q) {
+    k = smaller(k, K - q);  // the last block overlaps the one before
+    T* to = out + k * ld;
+    const auto row = [&](std::int64_t r) { return load_parts<T>([&](int i) { return column(i * q + r) + k; }); };
+    if constexpr (q == 4) {
+      const Vec<T> r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
+      const Vec<T> t0 = interleave<T, 1, 0>(r0, r1), t1 = interleave<T, 1, 1>(r0, r1), t2 = interleave<T, 1, 0>(r2, r3),
+                   t3 = interleave<T, 1, 1>(r2, r3);
+      store(to, interleave<T, 2, 0>(t0, t2));
+      store(to + ld, interleave<T, 2, 1>(t0, t2));
+      store(to + 2 * ld, interleave<T, 2, 0>(t1, t3));
+      store(to + 3 * ld, interleave<T, 2, 1>(t1, t3));
+    } else {
+      const Vec<T> r0 = row(0), r1 = row(1);
+      store(to, interleave<T, 1, 0>(r0, r1));
+      store(to + ld, interleave<T, 1, 1>(r0, r1));
+    }
+  }
+}
+
+// out: panels of (K, vectors) one after another.
+template <class T>
+void pack(std::int64_t K, std::int64_t N, const T* b, std::int64_t b_row, std::int64_t b_col, std::int64_t widest,
+          T* out) {
+  constexpr std::int64_t L = kLanes<T>;
+  for_panels<T>(N, widest, [&](std::int64_t j, std::int64_t vectors, std::int64_t tail) {
+    const std::int64_t ld = vectors * L;
+    for (std::int64_t v = 0; v < vectors; ++v) {
+      const std::int64_t n = v < vectors - 1 ? L : tail;
+      const T* from = b + (j + v * L) * b_col;
+      T* to = out + j * K + v * L;
+      if (b_row == 1 && n == L)
+        pack_transposed(K, [=](std::int64_t i) { return from + i * b_col; }, to, ld);
+      else if (b_row == 1)
+        pack_transposed(K, [=](std::int64_t i) { return from + smaller(i, n - 1) * b_col; }, to, ld);
+      else
+        for (std::int64_t k = 0; k < K; ++k)
+          for (std::int64_t i = 0; i < L; ++i) to[k * ld + i] = from[k * b_row + smaller(i, n - 1) * b_col];
+    }
+  });
+}
+
+// --- The product.
+
+template <class T>
+RANVIER_INLINE void finish_rows(const Product<T>& p, std::int64_t i, std::int64_t rows, std::int64_t j,
+                                std::int64_t n) {
+  if (!p.finish) return;
+  for (std::int64_t r = i; r < i + rows; ++r) p.finish->run(*p.finish, p.c + r * p.ldc + j, r, j, n);
+}
+
+// Vectors along the columns of C.
+template <class T>
+void product_along_columns(const Product<T>& p, T* scratch) {
+  constexpr std::int64_t L = kLanes<T>;
+  const bool packed = p.b_col != 1 && p.N > 1;
+  // C holds the sums of the chunks so far, unless its old values are to be added after the last one.
+  const bool apart = p.accumulate && p.K > kChunk;
+  const std::int64_t block_rows = apart ? smaller(p.M, kTotalRows) : p.M;
+  T* const totals = scratch;
+  T* const panels = scratch + (apart ? block_rows * smaller(p.N, kBlockColumns<T>) : 0);
+
+  for (std::int64_t j0 = 0; j0 < p.N; j0 += kBlockColumns<T>) {
+    const std::int64_t N = smaller(kBlockColumns<T>, p.N - j0);
+    const std::int64_t widest = smaller(ceil_div(N, L), widest_panel(p.M));
+    for (std::int64_t i0 = 0; i0 < p.M; i0 += block_rows) {
+      const std::int64_t end = smaller(i0 + block_rows, p.M);
+      std::int64_t k0 = 0;
+      do {  // once for K = 0 too
+        const std::int64_t K = smaller(kChunk, p.K - k0);
+        const T* b = p.b + k0 * p.b_row + j0 * p.b_col;
+        if (packed) pack(K, N, b, p.b_row, p.b_col, widest, panels);
+        const Chunk<T> chunk{p,       p.a + k0 * p.a_col, K, apart ? totals - i0 * N - j0 : p.c, apart ? N : p.ldc,
+                             k0 == 0, k0 + K == p.K};
+        std::int64_t row_panels = ceil_div(end - i0, kMaxRows[widest]);
+        for (std::int64_t i = i0; i < end;) {
+          const std::int64_t rows = equal_part(end - i, row_panels--);
+          for_panels<T>(N, widest, [&](std::int64_t j, std::int64_t vectors, std::int64_t n) {
+            Tile<T>* const run =
+                kAlwaysMask || n < L ? find_tile<T, true>(rows, vectors) : find_tile<T, kAlwaysMask>(rows, vectors);
+            packed ? run(chunk, i, j0 + j, panels + j * K, vectors * L, n) : run(chunk, i, j0 + j, b + j, p.b_row, n);
+          });
+          if (chunk.last) finish_rows(p, i, rows, j0, N);
+          i += rows;
+        }
+        k0 += K;
+      } while (k0 < p.K);
+    }
+  }
+}
+
+// Vectors along the rows of C, for few columns: the product C^T = B^T A^T into scratch, then from there to C.
+template <class T>
+void product_along_rows(const Product<T>& p, T* scratch) {
+  for (std::int64_t i0 = 0; i0 < p.M; i0 += kColumnRows) {
+    const std::int64_t M = smaller(kColumnRows, p.M - i0);
+    product_along_columns<T>({p.N, M, p.K, p.b, p.b_col, p.b_row, p.a + i0 * p.a_row, p.a_col, p.a_row, scratch, M},
+                             scratch + p.N * M);
+    for (std::int64_t j = 0; j < p.N; ++j)
+      for (std::int64_t i = 0; i < M; ++i) {
+        T* const c = p.c + (i0 + i) * p.ldc + j;
+        T x = scratch[j * M + i];
+        if (p.bias) x += p.bias[j];
+        if (p.accumulate) x += *c;
+        if (p.relu) x = 0 > x ? 0 : x;
+        *c = x;
+      }
+    finish_rows(p, i0, M, 0, p.N);
+  }
+}
+
+// Vectors run along the rows where that takes fewer operations, counted in fma: transposing a vector takes one for
+// about every 10 bytes, putting an element into its place in C one, and the detour itself 100.
+template <class T>
+RANVIER_INLINE bool along_rows(std::int64_t M, std::int64_t N, std::int64_t K, bool transpose) {
+  constexpr std::int64_t L = kLanes<T>, kTranspose = RANVIER_VECTOR_BYTES / 10;
+  return N < L && ceil_div(M, L) * (N + (transpose ? kTranspose : 0)) * K + M * N + 100 < M * K;
+}
+
+template <class T>
+void product(const Product<T>& p, T* scratch) {
+  if (along_rows<T>(p.M, p.N, p.K, p.a_row != 1))
+    product_along_rows(p, scratch);
+  else
+    product_along_columns(p, scratch);
+}
+
+template <class T>
+std::int64_t product_scratch(std::int64_t M, std::int64_t N, std::int64_t K) {
+  constexpr std::int64_t L = kLanes<T>;
+  const auto panels = [=](std::int64_t n) { return smaller(K, kChunk) * ceil_div(n, L) * L; };
+  const std::int64_t columns = smaller(N, kBlockColumns<T>), rows = smaller(M, kColumnRows);
+  const std::int64_t along_columns = panels(columns) + (K > kChunk ? smaller(M, kTotalRows) * columns : 0);
+  const std::int64_t along_rows = panels(rows) + smaller(N, L - 1) * rows;
+  return along_columns > along_rows ? along_columns : along_rows;
+}
+
+// out (N) [+]= the sums over i of x (M, N): the product with a row of ones.
+template <class T>
+void column_sum(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out, bool accumulate) {
+  const T one = 1;
+  T scratch[kBlockColumns<T>];
+  product_along_columns<T>({1, N, M, &one, 0, 0, x, ldx, 1, out, N, nullptr, accumulate}, scratch);
+}
+
+}  // namespace
+}  // namespace ranvier::cpu::RANVIER_ISA_NAMESPACE

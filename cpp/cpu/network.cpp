@@ -1,0 +1,532 @@
+#include "cpu/network.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <optional>
+
+namespace ranvier::cpu {
+
+// --- Store
+
+Store::Store(DType dtype, std::vector<Dims> shapes) : dtype_(dtype), shapes_(std::move(shapes)) {
+  std::int64_t at = 0;
+  for (std::size_t i = 0; i < shapes_.size(); ++i) {
+    offsets_.push_back(at);
+    at += bytes(i);
+  }
+  data_ = Buffer(static_cast<std::size_t>(at));
+  std::memset(data_.data(), 0, static_cast<std::size_t>(at));
+}
+
+std::int64_t Store::bytes(std::size_t i) const {
+  return static_cast<std::int64_t>(
+      align_up(static_cast<std::size_t>(Type{false, shapes_[i]}.count()) * ranvier::size_of(dtype_)));
+}
+
+void Store::write(std::size_t i, const HostArray& values) {
+  const std::unique_lock lock(mutex);
+  HostArray flat = values;
+  flat.shape = {Type{false, shapes_.at(i)}.count()};
+  gather(flat, nullptr, flat.shape[0], dtype_, data_.data() + offsets_[i]);
+  ++version_;
+}
+
+// --- what every run shares
+
+// Locks every store of a network, in the order of their addresses, so that two networks that share some never deadlock.
+class Network::Locks {
+ public:
+  Locks(const Network& network, bool write) : write_(write) {
+    for (const auto& store : network.stores_) stores_.push_back(store.get());
+    if (stores_.size() > 1) std::sort(stores_.begin(), stores_.end());
+    for (Store* store : stores_) write_ ? store->mutex.lock() : store->mutex.lock_shared();
+  }
+  ~Locks() {
+    for (Store* store : stores_) {
+      if (write_) {
+        store->touch();
+        store->mutex.unlock();
+      } else {
+        store->mutex.unlock_shared();
+      }
+    }
+  }
+  Locks(const Locks&) = delete;
+  Locks& operator=(const Locks&) = delete;
+
+ private:
+  std::vector<Store*> stores_;
+  bool write_;
+};
+
+int slots_of(const OptimizerSettings& o, bool used[3]) {
+  const bool momentum = o.numbers.momentum != 0;
+  used[0] = o.rule != Optimizer::sgd || momentum;
+  used[1] = o.rule == Optimizer::adam || o.rule == Optimizer::adamw || (o.rule == Optimizer::rmsprop && momentum);
+  used[2] = o.rule == Optimizer::rmsprop && o.centered;
+  return used[0] + used[1] + used[2];
+}
+
+Network::Network(std::vector<Parameter> parameters, std::uint64_t seed)
+    : parameters_(std::move(parameters)), dtype_(parameters_.empty() ? DType::f32 : parameters_[0].store->dtype()), seed_(seed) {
+  std::int64_t at = 0;
+  for (const Parameter& p : parameters_) {
+    if (p.store->dtype() != dtype_) throw TypeError("all parameters of a network must have one dtype");
+    auto found = std::find(stores_.begin(), stores_.end(), p.store);
+    if (found == stores_.end()) found = stores_.insert(stores_.end(), p.store);
+    const int store = static_cast<int>(found - stores_.begin());
+    store_of_.push_back(store);
+    gradient_offsets_.push_back(at);
+    const std::int64_t offset = p.store->offset(p.index), bytes = p.store->bytes(p.index);
+    const std::int64_t count = bytes / static_cast<std::int64_t>(ranvier::size_of(dtype_));
+    UpdateRange* last = update_.ranges.empty() ? nullptr : &update_.ranges.back();
+    if (last && last->store == store &&
+        last->store_offset + last->count * static_cast<std::int64_t>(ranvier::size_of(dtype_)) == offset) {
+      last->count += count;
+    } else {
+      update_.ranges.push_back({store, offset, at, count});
+    }
+    at += bytes;
+  }
+  gradients_ = Buffer(static_cast<std::size_t>(at));
+  std::memset(gradients_.data(), 0, static_cast<std::size_t>(at));
+}
+
+void Network::set_graph(Purpose purpose, Graph graph) {
+  const std::lock_guard lock(plans_mutex_);
+  graphs_[purpose] = std::move(graph);
+  plans_.erase(purpose);
+  if (purpose == Purpose::train) plans_.erase(Purpose::accumulate);
+}
+
+bool Network::has_graph(Purpose purpose) const {
+  if (purpose == Purpose::accumulate) purpose = Purpose::train;
+  return graphs_.count(purpose) > 0;
+}
+
+const Graph& Network::graph(Purpose purpose) const {
+  if (purpose == Purpose::accumulate) purpose = Purpose::train;
+  const auto found = graphs_.find(purpose);
+  if (found == graphs_.end()) throw std::runtime_error("the network has no graph for this purpose yet");
+  return found->second;
+}
+
+void Network::set_optimizer(std::shared_ptr<const OptimizerSettings> optimizer, int accumulate_steps) {
+  const std::lock_guard lock(state_mutex_);
+  optimizer_ = std::move(optimizer);
+  accumulate_steps_ = accumulate_steps;
+  pending_ = 0;
+  updates = 0;
+  bool used[3];
+  slots_of(*optimizer_, used);
+  for (int k = 0; k < 3; ++k) {
+    slots_[k] = Buffer(used[k] ? gradients_.size() : 0);
+    if (used[k]) std::memset(slots_[k].data(), 0, slots_[k].size());
+    update_.slots[k] = slots_[k].data();
+  }
+  if (optimizer_->rule == Optimizer::adagrad && optimizer_->initial_accumulator != 0) {
+    const std::size_t n = slots_[0].size() / ranvier::size_of(dtype_);
+    if (dtype_ == DType::f64) std::fill_n(slots_[0].as<double>(), n, optimizer_->initial_accumulator);
+    if (dtype_ == DType::f32) std::fill_n(slots_[0].as<float>(), n, static_cast<float>(optimizer_->initial_accumulator));
+  }
+  std::int64_t chunks = 0;
+  for (const UpdateRange& range : update_.ranges) chunks += (range.count + kSumChunk - 1) / kSumChunk;
+  chunk_sums_ = Buffer(static_cast<std::size_t>(chunks) * sizeof(double));
+  update_.chunk_sums = chunk_sums_.as<double>();
+  update_.rule = optimizer_->rule;
+}
+
+double Network::flops(Purpose purpose, std::int64_t rows) const {
+  const Graph& g = graph(purpose);
+  double flops = 0;
+  for (const Node& node : g.nodes) {
+    std::vector<Type> types, outputs;
+    for (const ValueId id : node.outputs) outputs.push_back(g.type(id));
+    const Call call = g.call(node, types);
+    flops += node.op->cost ? node.op->cost(call, outputs) : static_cast<double>(outputs.empty() ? 0 : outputs[0].count());
+  }
+  return flops * static_cast<double>(rows);
+}
+
+std::int64_t Network::default_block() const {
+  std::int64_t row_bytes = 1;
+  const Graph& g = graph(Purpose::infer);
+  for (const Value& v : g.values) {
+    if (v.type.batched) row_bytes += v.type.count() * static_cast<std::int64_t>(ranvier::size_of(dtype_));
+  }
+  constexpr std::int64_t kArena = std::int64_t{1} << 20;
+  return std::clamp<std::int64_t>(kArena / row_bytes, 256, 8192) / kRowGranule * kRowGranule;
+}
+
+PlanRequest Network::request(Purpose purpose, std::int64_t capacity) const {
+  PlanRequest r;
+  r.dtype = dtype_;
+  r.capacity = capacity;
+  r.stores = static_cast<int>(stores_.size());
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    r.parameters.push_back({store_of_[i], parameters_[i].store->offset(parameters_[i].index), gradient_offsets_[i]});
+  }
+  r.outputs_in_place = purpose == Purpose::infer;
+  r.explicit_steps = purpose == Purpose::forward;
+  r.update = purpose == Purpose::train || purpose == Purpose::update;
+  if (purpose == Purpose::train) r.gradients = GradientMode::overwrite;
+  if (purpose == Purpose::accumulate || purpose == Purpose::forward) r.gradients = GradientMode::accumulate;
+  return r;
+}
+
+std::shared_ptr<const Program> Network::program(Purpose purpose, std::int64_t rows) {
+  const std::lock_guard lock(plans_mutex_);
+  std::shared_ptr<const Program>& program = plans_[purpose];
+  if (!program || program->plan().request.capacity < rows) {
+    // One plan a purpose, for up to so many rows: the last partial batch or a single row never makes another.
+    const auto wanted = static_cast<std::uint64_t>(std::max<std::int64_t>(rows, 1));
+    const std::int64_t capacity =
+        rows <= 1024 ? static_cast<std::int64_t>(std::bit_ceil(wanted)) : (rows + 255) / 256 * 256;
+    const Graph empty;
+    program = std::make_shared<Program>(
+        make_plan(purpose == Purpose::update ? empty : graph(purpose), request(purpose, capacity)));
+  }
+  return program;
+}
+
+// --- feeds
+
+namespace {
+
+// (N,) and (N, 1) are one shape for a target.
+bool same_shape(const Type& type, const Dims& shape, bool target) {
+  const Dims dims(shape.begin() + (shape.empty() ? 0 : 1), shape.end());
+  if (!shape.empty() && dims == type.dims) return true;
+  const bool one_column = (type.dims == Dims{1} && dims.empty()) || (type.dims.empty() && dims == Dims{1});
+  return target && !shape.empty() && one_column && type.kind == Kind::real;
+}
+
+// Classes of the cross-entropy that reads a value of labels.
+std::int64_t classes_of(const Graph& g, ValueId labels) {
+  for (const Node& node : g.nodes) {
+    if (node.op->name == "cross_entropy" && node.inputs[1] == labels) return g.type(node.inputs[0]).dims.back();
+  }
+  return std::int64_t{1} << 31;
+}
+
+}  // namespace
+
+std::int64_t Network::check(Purpose purpose, const Feed& feed, bool targets) const {
+  const Graph& g = graph(purpose);
+  if (static_cast<int>(feed.x.size()) != g.count(Leaf::x)) {
+    throw ValueError(concat("expected ", g.count(Leaf::x), " input arrays, got ", feed.x.size()));
+  }
+  if (targets && static_cast<int>(feed.y.size()) != g.count(Leaf::target)) {
+    throw ValueError(concat("expected ", g.count(Leaf::target), " target arrays, got ", feed.y.size()));
+  }
+  const std::int64_t rows = feed.x.empty() ? 0 : feed.x[0].rows();
+  const auto same_rows = [&](const HostArray& a, const std::string& name) {
+    if (a.rows() != rows) {
+      throw ValueError(concat(name, ": expected ", rows, " rows as in x, got ", a.rows()));
+    }
+  };
+  for (std::size_t id = 0; id < g.values.size(); ++id) {
+    const Value& v = g.values[id];
+    if (v.leaf == Leaf::x) {
+      const HostArray& a = feed.x[static_cast<std::size_t>(v.index)];
+      if (!same_shape(v.type, a.shape, false)) {
+        throw ValueError(concat(v.name, ": expected input ", to_string(v.type), ", got ", to_string(a.shape),
+                                a.shape == v.type.dims ? "; for a single row pass x[None]" : ""));
+      }
+      same_rows(a, v.name);
+    } else if (targets && v.leaf == Leaf::target) {
+      const HostArray& a = feed.y[static_cast<std::size_t>(v.index)];
+      if (!same_shape(v.type, a.shape, true)) {
+        throw ValueError(concat(v.name, ": expected ", v.type.kind == Kind::labels ? "labels " : "target ",
+                                to_string(v.type), ", got ", to_string(a.shape)));
+      }
+      same_rows(a, v.name);
+      if (v.type.kind == Kind::labels) {
+        check_labels(a, v.name, classes_of(g, static_cast<ValueId>(id)));
+      } else {
+        check_finite(a, v.name);
+      }
+    }
+  }
+  if (targets && feed.weight.data) {
+    if (feed.weight.shape.size() != 1) {
+      throw ValueError(concat("sample_weight: expected (", rows, ",), got ", to_string(feed.weight.shape)));
+    }
+    same_rows(feed.weight, "sample_weight");
+    check_weights(feed.weight, "sample_weight");
+  }
+  return rows;
+}
+
+std::vector<Type> Network::output_types(Purpose purpose) const {
+  const Graph& g = graph(purpose);
+  std::vector<Type> types;
+  for (const ValueId id : g.outputs) types.push_back(g.type(id));
+  return types;
+}
+
+void Network::bind(const Program& program, Workspace& w, Purpose purpose, const Feed& feed, std::int64_t first,
+                   std::int64_t rows, const std::int64_t* order, bool own_inputs) const {
+  const Slots& s = program.plan().slots;
+  w.base[Slots::gradients] = gradients_.data();
+  for (std::size_t i = 0; i < stores_.size(); ++i) w.base[static_cast<std::size_t>(s.store) + i] = stores_[i]->data();
+  const std::int64_t capacity = program.plan().request.capacity;
+  const auto feed_slot = [&](const HostArray& a, int slot, bool labels) {
+    std::byte*& base = w.base[static_cast<std::size_t>(slot)];
+    HostArray from = a;
+    if (!order) from.data += first * a.width() * static_cast<std::int64_t>(size_of(a.element));
+    if (!order && !own_inputs && !labels && is(a.element, dtype_)) {
+      base = const_cast<std::byte*>(from.data);  // steps only read inputs
+      return;
+    }
+    const std::size_t element = labels ? 4 : ranvier::size_of(dtype_);
+    base = program.staging(w, slot, std::max<std::int64_t>(1, capacity * a.width()) * static_cast<std::int64_t>(element));
+    if (labels) {
+      gather_labels(from, order, rows, reinterpret_cast<std::int32_t*>(base));
+    } else {
+      gather(from, order, rows, dtype_, base);
+    }
+  };
+  for (std::size_t i = 0; i < feed.x.size(); ++i) feed_slot(feed.x[i], s.x + static_cast<int>(i), false);
+  if (s.weight > s.target && !feed.y.empty()) {
+    const Graph& g = graph(purpose);
+    for (const Value& v : g.values) {
+      if (v.leaf != Leaf::target) continue;
+      feed_slot(feed.y[static_cast<std::size_t>(v.index)], s.target + v.index, v.type.kind == Kind::labels);
+    }
+  }
+  if (s.doutput > s.weight) {
+    w.base[static_cast<std::size_t>(s.weight)] = nullptr;
+    if (feed.weight.data) feed_slot(feed.weight, s.weight, false);
+  }
+}
+
+Frame Network::frame(std::int64_t rows) const {
+  Frame f{};
+  f.rows = rows;
+  f.seed = seed_;
+  f.training_step = static_cast<std::uint32_t>(training_step);
+  f.update = &update_;
+  return f;
+}
+
+// --- runs
+
+void Network::predict(const Feed& feed, std::int64_t rows, std::int64_t block, const std::vector<std::byte*>& outputs) {
+  if (rows == 0) return;
+  const std::shared_ptr<const Program> program = this->program(Purpose::infer, std::min(rows, block));
+  const Borrowed w(*program);
+  const Plan& plan = program->plan();
+  const std::vector<Type> types = output_types(Purpose::infer);
+  const Locks locks(*this, false);
+  for (std::int64_t first = 0; first < rows; first += block) {
+    const std::int64_t n = std::min(block, rows - first);
+    bind(*program, *w, Purpose::infer, feed, first, n, nullptr, false);
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      w->base[static_cast<std::size_t>(plan.slots.output) + i] =
+          outputs[i] + first * types[i].count() * static_cast<std::int64_t>(ranvier::size_of(dtype_));
+    }
+    Frame f{};
+    f.rows = n;
+    program->run(*w, f);
+  }
+}
+
+void Network::prepare_update(double grad_scale) {
+  update_.numbers = optimizer_->numbers;
+  update_.numbers.grad_scale = grad_scale;
+  update_.numbers.step = updates + 1;
+  if (optimizer_->clip_value > 0) update_.numbers.clip_value = optimizer_->clip_value;
+  update_.clip_norm = optimizer_->clip_norm;
+}
+
+double Network::run_batch(Purpose purpose, const Feed& feed, std::int64_t first, std::int64_t rows,
+                          const std::int64_t* order, const std::vector<std::byte*>& predictions) {
+  const std::shared_ptr<const Program> program = this->program(purpose, rows);
+  const Borrowed w(*program);
+  bind(*program, *w, purpose, feed, first, rows, order, false);
+  program->run(*w, frame(rows));
+  const Plan& plan = program->plan();
+  for (std::size_t i = 0; i < predictions.size(); ++i) {
+    const std::size_t row = static_cast<std::size_t>(output_types(purpose)[i].count()) * ranvier::size_of(dtype_);
+    const std::byte* from = w->base[static_cast<std::size_t>(plan.outputs[i].slot)] + plan.outputs[i].offset;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::int64_t to = order ? order[r] : first + r;
+      std::memcpy(predictions[i] + static_cast<std::size_t>(to) * row, from + static_cast<std::size_t>(r) * row, row);
+    }
+  }
+  if (plan.loss.slot < 0) return 0;
+  const std::byte* loss = w->base[static_cast<std::size_t>(plan.loss.slot)] + plan.loss.offset;
+  return dtype_ == DType::f64 ? *reinterpret_cast<const double*>(loss) : *reinterpret_cast<const float*>(loss);
+}
+
+double Network::train(const Feed& feed, std::int64_t first, std::int64_t rows, const std::int64_t* order,
+                      const std::vector<std::byte*>& predictions, bool last) {
+  const std::lock_guard state(state_mutex_);
+  const Locks locks(*this, true);
+  double loss;
+  if (accumulate_steps_ == 1) {
+    prepare_update(1);
+    loss = run_batch(Purpose::train, feed, first, rows, order, predictions);
+    ++updates;
+  } else {
+    if (pending_ == 0) std::memset(gradients_.data(), 0, gradients_.size());
+    loss = run_batch(Purpose::accumulate, feed, first, rows, order, predictions);
+    if (++pending_ == accumulate_steps_ || last) {
+      update(1. / pending_);
+      pending_ = 0;
+    }
+  }
+  ++training_step;
+  return loss;
+}
+
+double Network::evaluate(const Feed& feed, std::int64_t first, std::int64_t rows,
+                         const std::vector<std::byte*>& predictions) {
+  const Locks locks(*this, false);
+  return run_batch(Purpose::evaluate, feed, first, rows, nullptr, predictions);
+}
+
+void Network::update(double grad_scale) {
+  prepare_update(grad_scale);
+  const std::shared_ptr<const Program> program = this->program(Purpose::update, 1);
+  const Borrowed w(*program);
+  bind(*program, *w, Purpose::update, {}, 0, 1, nullptr, false);
+  program->run(*w, frame(1));
+  ++updates;
+}
+
+void Network::step() {
+  const std::lock_guard state(state_mutex_);
+  const Locks locks(*this, true);
+  update(1);
+}
+
+void Network::zero_grad() {
+  const std::lock_guard state(state_mutex_);
+  std::memset(gradients_.data(), 0, gradients_.size());
+}
+
+void Network::forward(const Feed& feed, std::int64_t rows, const std::vector<std::byte*>& outputs) {
+  const std::lock_guard state(state_mutex_);
+  const std::shared_ptr<const Program> program = this->program(Purpose::forward, rows);
+  if (tape_program_ != program) {
+    tape_program_ = program;
+    tape_ = program->borrow();
+  }
+  const Locks locks(*this, false);
+  const Plan& plan = program->plan();
+  bind(*program, *tape_, Purpose::forward, feed, 0, rows, nullptr, /*own_inputs=*/true);
+  tape_rows_ = rows;
+  tape_step_ = static_cast<std::uint32_t>(training_step);
+  program->run(*tape_, frame(rows), 0, plan.backward_begin);
+  const std::vector<Type> types = output_types(Purpose::forward);
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const std::byte* from = tape_->base[static_cast<std::size_t>(plan.outputs[i].slot)] + plan.outputs[i].offset;
+    std::memcpy(outputs[i], from, static_cast<std::size_t>(rows * types[i].count()) * ranvier::size_of(dtype_));
+  }
+  tape_ready_ = true;
+  tape_done_ = false;
+  ++training_step;
+}
+
+void Network::backward(const std::vector<HostArray>& dy, const std::vector<std::byte*>& dx) {
+  const std::lock_guard state(state_mutex_);
+  if (!tape_ready_) throw std::runtime_error("backward: call forward(x, training=True) first");
+  const std::vector<Type> types = output_types(Purpose::forward);
+  if (dy.size() != types.size()) {
+    throw ValueError(concat("backward: expected ", types.size(), " gradients, got ", dy.size()));
+  }
+  for (std::size_t i = 0; i < dy.size(); ++i) {
+    if (dy[i].rows() != tape_rows_ || !same_shape(types[i], dy[i].shape, false)) {
+      throw ValueError(concat("backward: expected dy ", to_string(types[i]), " with ", tape_rows_, " rows, got ",
+                              to_string(dy[i].shape)));
+    }
+  }
+  const Locks locks(*this, false);
+  const Plan& plan = tape_program_->plan();
+  for (std::size_t i = 0; i < dy.size(); ++i) {
+    const int slot = plan.slots.doutput + static_cast<int>(i);
+    std::byte* to = tape_program_->staging(*tape_, slot, std::max<std::int64_t>(1, plan.request.capacity * dy[i].width()) *
+                                                             static_cast<std::int64_t>(ranvier::size_of(dtype_)));
+    gather(dy[i], nullptr, tape_rows_, dtype_, to);
+    tape_->base[static_cast<std::size_t>(slot)] = to;
+  }
+  Frame f = frame(tape_rows_);
+  f.training_step = tape_step_;
+  tape_program_->run(*tape_, f, plan.backward_begin, plan.steps.size());
+  for (std::size_t i = 0; i < dx.size(); ++i) {
+    const Location& place = plan.dx[i];
+    const Graph& g = graph(Purpose::forward);
+    Type type;
+    for (const Value& v : g.values) {
+      if (v.leaf == Leaf::x && v.index == static_cast<int>(i)) type = v.type;
+    }
+    const std::size_t bytes = static_cast<std::size_t>(tape_rows_ * type.count()) * ranvier::size_of(dtype_);
+    if (place.slot < 0) {
+      std::memset(dx[i], 0, bytes);
+    } else {
+      std::memcpy(dx[i], tape_->base[static_cast<std::size_t>(place.slot)] + place.offset, bytes);
+    }
+  }
+  tape_ready_ = false;
+  tape_done_ = true;
+}
+
+const std::byte* Network::value_gradient(ValueId id, Type& type, std::int64_t& rows) const {
+  if (!tape_done_) throw std::runtime_error("gradients(wrt=...): call forward(x, training=True) and backward(dy) first");
+  const Plan& plan = tape_program_->plan();
+  if (id < 0 || static_cast<std::size_t>(id) >= plan.dvalues.size()) {
+    throw ValueError("gradients(wrt=...): not a tensor of this model");
+  }
+  type = plan.value_types[static_cast<std::size_t>(id)];
+  rows = tape_rows_;
+  const Location& place = plan.dvalues[static_cast<std::size_t>(id)];
+  return place.slot < 0 ? nullptr : tape_->base[static_cast<std::size_t>(place.slot)] + place.offset;
+}
+
+std::vector<Buffer*> Network::slots() {
+  std::vector<Buffer*> used;
+  for (Buffer& slot : slots_) {
+    if (slot.size() > 0) used.push_back(&slot);
+  }
+  return used;
+}
+
+std::string Network::profile(const Feed& feed, std::int64_t rows, int repeats) {
+  const std::lock_guard state(state_mutex_);
+  const Locks locks(*this, true);
+  // The measured steps train for real; what they change is put back.
+  std::vector<std::pair<std::byte*, std::vector<std::byte>>> saved;
+  const auto keep = [&](std::byte* data, std::size_t bytes) {
+    if (bytes) saved.emplace_back(data, std::vector<std::byte>(data, data + bytes));
+  };
+  for (const auto& store : stores_) {
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < store->size(); ++i) bytes += static_cast<std::size_t>(store->bytes(i));
+    keep(store->data(), bytes);
+  }
+  keep(gradients_.data(), gradients_.size());
+  for (const Buffer& slot : slots_) keep(slot.data(), slot.size());
+  const std::shared_ptr<const Program> program = this->program(Purpose::train, rows);
+  const Borrowed w(*program);
+  bind(*program, *w, Purpose::train, feed, 0, rows, nullptr, false);
+  prepare_update(1);
+  const std::size_t steps = program->plan().steps.size();
+  std::vector<std::vector<double>> times(steps);
+  for (int r = 0; r <= repeats; ++r) {
+    std::vector<double> once(steps);
+    program->run(*w, frame(rows), 0, steps, once.data());
+    for (std::size_t i = 0; r > 0 && i < steps; ++i) times[i].push_back(once[i]);  // the first warms up
+  }
+  std::vector<double> medians;
+  for (std::vector<double>& t : times) {
+    std::nth_element(t.begin(), t.begin() + static_cast<std::ptrdiff_t>(t.size() / 2), t.end());
+    medians.push_back(t[t.size() / 2]);
+  }
+  for (const auto& [data, bytes] : saved) std::memcpy(data, bytes.data(), bytes.size());
+  return program->print("train", rows, medians.data());
+}
+
+}  // namespace ranvier::cpu

@@ -1,0 +1,148 @@
+// A network on the CPU: its parameters, gradients and optimiser state, its plans, and the runs that users ask for.
+// Knows nothing of Python. Several threads may predict at once; what writes state runs alone.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "cpu/host_array.h"
+#include "cpu/program.h"
+
+namespace ranvier::cpu {
+
+// A flat block of parameters, each padded to 64 bytes. Networks that share layers share the store.
+class Store {
+ public:
+  Store(DType dtype, std::vector<Dims> shapes);
+
+  DType dtype() const { return dtype_; }
+  const Dims& shape(std::size_t i) const { return shapes_.at(i); }
+  std::int64_t offset(std::size_t i) const { return offsets_.at(i); }  // bytes
+  std::int64_t bytes(std::size_t i) const;                             // padding included
+  std::size_t size() const { return shapes_.size(); }
+  std::byte* data() const { return data_.data(); }
+  std::uint64_t version() const { return version_; }
+  void touch() { ++version_; }
+  void write(std::size_t i, const HostArray&);
+
+  std::shared_mutex mutex;  // shared to read, alone to write
+
+ private:
+  DType dtype_;
+  std::vector<Dims> shapes_;
+  std::vector<std::int64_t> offsets_;
+  Buffer data_;
+  std::uint64_t version_ = 0;
+};
+
+struct Parameter {
+  std::string name;
+  std::shared_ptr<Store> store;
+  std::size_t index;
+};
+
+struct OptimizerSettings {
+  Optimizer rule;
+  Update numbers;  // lr and the rule's own; the scalars of a step are filled in when it runs
+  double clip_norm = 0, clip_value = 0;  // 0: none
+  bool centered = false;
+  double initial_accumulator = 0;
+};
+int slots_of(const OptimizerSettings&, bool used[3]);  // which of the three slots a rule has, and how many
+
+// What train runs when gradients accumulate over batches is a purpose of its own.
+enum class Purpose : std::uint8_t { infer, forward, train, accumulate, evaluate, update };
+
+// A batch or a whole set: arrays of equal rows. weight.data null: all ones.
+struct Feed {
+  std::vector<HostArray> x, y;
+  HostArray weight;
+};
+
+class Network {
+ public:
+  Network(std::vector<Parameter> parameters, std::uint64_t seed);
+
+  DType dtype() const { return dtype_; }
+  std::size_t parameter_count() const { return parameters_.size(); }
+  void set_graph(Purpose, Graph);  // infer, forward, train or evaluate
+  const Graph& graph(Purpose) const;
+  bool has_graph(Purpose) const;
+  void set_optimizer(std::shared_ptr<const OptimizerSettings>, int accumulate_steps);
+  // An estimate of the work, to decide whether the caller's lock is worth releasing.
+  double flops(Purpose, std::int64_t rows) const;
+  // Rows a block when the caller names none: an arena of about a megabyte, which stays in L2.
+  std::int64_t default_block() const;
+
+  // Checks of a feed against the graph of a purpose: shapes, equal rows, finite targets, labels in range. Returns rows.
+  std::int64_t check(Purpose, const Feed&, bool targets) const;
+  std::vector<Type> output_types(Purpose) const;
+
+  void predict(const Feed&, std::int64_t rows, std::int64_t block, const std::vector<std::byte*>& outputs);
+  // One batch: rows order[0..rows) of the feed (order null: from `first` on). Returns the loss. predictions (empty: not
+  // wanted) receive the outputs, each row where it stands in the feed. last: an unfinished accumulation ends here.
+  double train(const Feed&, std::int64_t first, std::int64_t rows, const std::int64_t* order,
+               const std::vector<std::byte*>& predictions, bool last);
+  double evaluate(const Feed&, std::int64_t first, std::int64_t rows, const std::vector<std::byte*>& predictions);
+
+  void forward(const Feed&, std::int64_t rows, const std::vector<std::byte*>& outputs);  // keeps what backward needs
+  std::int64_t tape_rows() const { return tape_ready_ ? tape_rows_ : -1; }             // -1: no forward yet
+  void backward(const std::vector<HostArray>& dy, const std::vector<std::byte*>& dx);
+  // The gradient of a value of the forward graph after backward: rows and the type; empty pointer: nothing flowed there.
+  const std::byte* value_gradient(ValueId, Type&, std::int64_t& rows) const;
+
+  void step();
+  void zero_grad();
+  std::byte* gradient(std::size_t i) const { return gradients_.data() + gradient_offsets_.at(i); }
+  const Parameter& parameter(std::size_t i) const { return parameters_.at(i); }
+  std::vector<Buffer*> slots();
+  std::int64_t training_step = 0;   // training batches run: the counter of dropout masks
+  std::int64_t updates = 0;         // optimiser steps done
+
+  std::shared_ptr<const Program> program(Purpose, std::int64_t rows);
+  // Times each step of the train plan on copies of the state; returns the printed plan.
+  std::string profile(const Feed&, std::int64_t rows, int repeats);
+
+ private:
+  class Locks;
+
+  PlanRequest request(Purpose, std::int64_t capacity) const;
+  void bind(const Program&, Workspace&, Purpose, const Feed&, std::int64_t first, std::int64_t rows,
+            const std::int64_t* order, bool own_inputs) const;
+  Frame frame(std::int64_t rows) const;
+  void prepare_update(double grad_scale);
+  double run_batch(Purpose, const Feed&, std::int64_t first, std::int64_t rows, const std::int64_t* order,
+                   const std::vector<std::byte*>& predictions);
+  void update(double grad_scale);
+
+  std::vector<Parameter> parameters_;
+  std::vector<std::shared_ptr<Store>> stores_;
+  std::vector<int> store_of_;  // by parameter
+  std::vector<std::int64_t> gradient_offsets_;
+  DType dtype_;
+  std::uint64_t seed_;
+  Buffer gradients_;
+  std::map<Purpose, Graph> graphs_;
+
+  std::shared_ptr<const OptimizerSettings> optimizer_;
+  int accumulate_steps_ = 1, pending_ = 0;
+  Buffer slots_[3];
+  Buffer chunk_sums_;
+  UpdateContext update_;
+
+  std::mutex plans_mutex_;
+  std::map<Purpose, std::shared_ptr<const Program>> plans_;
+
+  std::mutex state_mutex_;  // gradients, slots, counters, tape
+  std::shared_ptr<const Program> tape_program_;
+  std::unique_ptr<Workspace> tape_;
+  std::int64_t tape_rows_ = 0;
+  std::uint32_t tape_step_ = 0;
+  bool tape_ready_ = false, tape_done_ = false;
+};
+
+}  // namespace ranvier::cpu

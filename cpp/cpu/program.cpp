@@ -1,0 +1,173 @@
+#include "cpu/program.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+
+namespace ranvier::cpu {
+
+template <class T>
+static std::unique_ptr<Step> lower_as(const PlannedStep& step, const Plan& plan) {
+  for (const auto family : {lower_elementwise<T>, lower_product<T>, lower_movement<T>, lower_reduction<T>,
+                            lower_loss<T>, lower_update<T>}) {
+    if (std::unique_ptr<Step> lowered = family(step, plan)) return lowered;
+  }
+  throw std::runtime_error(concat(step.node.op->name, ": the CPU has no step for it"));
+}
+
+std::unique_ptr<Step> lower(const PlannedStep& step, const Plan& plan) {
+  return plan.request.dtype == DType::f64 ? lower_as<double>(step, plan) : lower_as<float>(step, plan);
+}
+
+Program::Program(Plan plan) : plan_(std::move(plan)), constants_(static_cast<std::size_t>(plan_.constant_bytes)) {
+  for (std::size_t c = 0; c < plan_.constants.size(); ++c) {
+    const std::vector<double>& values = plan_.constants[c];
+    std::byte* to = constants_.data() + plan_.constant_offsets[c];
+    if (plan_.request.dtype == DType::f64) {
+      std::copy(values.begin(), values.end(), reinterpret_cast<double*>(to));
+    } else {
+      std::transform(values.begin(), values.end(), reinterpret_cast<float*>(to),
+                     [](double v) { return static_cast<float>(v); });
+    }
+  }
+  for (const PlannedStep& step : plan_.steps) {
+    steps_.push_back(lower(step, plan_));
+    scratch_bytes_ = std::max(scratch_bytes_, steps_.back()->scratch_bytes(plan_.request.capacity));
+  }
+  scratch_bytes_ = align_up(scratch_bytes_);
+}
+
+int threads_for(double flops) {
+  // A region with two barriers costs about 1.5 us, in which one core does 150 to 300 thousand operations.
+  constexpr double kFlopsPerThread = 3e5;
+  const double pay = flops / kFlopsPerThread;
+  if (pay < 2) return 1;
+  return std::min(num_threads(), static_cast<int>(std::min(pay, 1e6)));
+}
+
+std::unique_ptr<Workspace> Program::borrow() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      std::unique_ptr<Workspace> workspace = std::move(idle_.back());
+      idle_.pop_back();
+      return workspace;
+    }
+  }
+  auto workspace = std::make_unique<Workspace>();
+  workspace->arena = Buffer(static_cast<std::size_t>(plan_.arena_bytes));
+  workspace->base.assign(static_cast<std::size_t>(plan_.slots.count), nullptr);
+  workspace->staging.resize(static_cast<std::size_t>(plan_.slots.count));
+  workspace->base[Slots::arena] = workspace->arena.data();
+  workspace->base[Slots::constants] = constants_.data();
+  return workspace;
+}
+
+void Program::give_back(std::unique_ptr<Workspace> workspace) const {
+  const std::lock_guard lock(mutex_);
+  idle_.push_back(std::move(workspace));
+}
+
+std::byte* Program::staging(Workspace& workspace, int slot, std::int64_t bytes) const {
+  Buffer& buffer = workspace.staging[static_cast<std::size_t>(slot)];
+  if (buffer.size() < static_cast<std::size_t>(bytes)) buffer = Buffer(static_cast<std::size_t>(bytes));
+  return buffer.data();
+}
+
+void Program::run(Workspace& workspace, Frame frame, std::size_t first, std::size_t last, double* nanoseconds) const {
+  const int threads = threads_for(plan_.flops(frame.rows));
+  if (scratch_bytes_ > 0 && workspace.workers < threads) {
+    workspace.scratch = Buffer(scratch_bytes_ * static_cast<std::size_t>(threads));
+    workspace.workers = threads;
+  }
+  frame.base = workspace.base.data();
+  frame.scratch = workspace.scratch.data();
+  frame.scratch_bytes = scratch_bytes_;
+  using Clock = std::chrono::steady_clock;
+  parallel(threads, [&](Worker& worker) {
+    for (std::size_t i = first; i < last; ++i) {
+      if ((plan_.steps[i].barrier && i > first) || nanoseconds) worker.sync();
+      const Clock::time_point start = nanoseconds ? Clock::now() : Clock::time_point();
+      steps_[i]->run(frame, worker);
+      if (!nanoseconds) continue;
+      worker.sync();
+      if (worker.id == 0) nanoseconds[i] += std::chrono::duration<double, std::nano>(Clock::now() - start).count();
+    }
+  });
+}
+
+double Program::bytes(std::size_t i, std::int64_t rows) const {
+  const PlannedStep& step = plan_.steps[i];
+  double elements = 0;
+  const auto add = [&](const std::vector<Type>& types) {
+    for (const Type& t : types) elements += static_cast<double>(t.count() * (t.batched ? rows : 1));
+  };
+  add(step.input_types);
+  add(step.output_types);
+  return elements * static_cast<double>(size_of(plan_.request.dtype));
+}
+
+namespace {
+
+std::string row_of(const std::vector<std::string>& cells, const std::vector<std::size_t>& widths) {
+  std::string line;
+  for (std::size_t c = 0; c < cells.size(); ++c) {
+    line += cells[c];
+    if (c + 1 < cells.size()) line += std::string(widths[c] - cells[c].size() + 2, ' ');
+  }
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  return line + "\n";
+}
+
+std::string number(double value, const char* format = "%.3g") {
+  char text[32];
+  std::snprintf(text, sizeof text, format, value);
+  return text;
+}
+
+}  // namespace
+
+std::string Program::print(const std::string& title, std::int64_t rows, const double* nanoseconds) const {
+  const int threads = threads_for(plan_.flops(rows));
+  std::vector<std::vector<std::string>> lines{{"step", "layer", "shapes", "split", "barrier", "flops", "bytes"}};
+  if (nanoseconds) lines[0].insert(lines[0].end(), {"us", "GFLOP/s", "GB/s"});
+  double total = 0;
+  for (std::size_t i = 0; i < plan_.steps.size(); ++i) {
+    const PlannedStep& s = plan_.steps[i];
+    std::string name = s.node.op->name, shapes;
+    if (s.node.attributes.has("activation")) name += " + " + s.node.attributes.text("activation", "");
+    if (s.node.attributes.flag("bias")) name += " + db";
+    if (s.node.op->name == "dense" && s.node.inputs.size() > 2) name = "dense + bias" + name.substr(5);
+    for (const Type& t : s.input_types) shapes += (shapes.empty() ? "" : " ") + to_string(t);
+    shapes += shapes.empty() ? "" : " -> ";
+    for (std::size_t k = 0; k < s.output_types.size(); ++k) shapes += (k ? " " : "") + to_string(s.output_types[k]);
+    bool batched = false;
+    for (const Type& t : s.input_types) batched = batched || t.batched;
+    const double flops = s.flops * static_cast<double>(batched ? rows : 1), moved = bytes(i, rows);
+    lines.push_back({name, s.node.scope, shapes, s.rows ? "rows" : "own", s.barrier ? "barrier" : "", number(flops),
+                     number(moved)});
+    if (nanoseconds) {
+      const double ns = std::max(nanoseconds[i], 1e-3);
+      total += ns;
+      const std::vector<std::string> rates{number(ns / 1e3), number(flops / ns), number(moved / ns)};
+      lines.back().insert(lines.back().end(), rates.begin(), rates.end());
+    }
+  }
+  std::vector<std::size_t> widths(lines[0].size());
+  for (const auto& cells : lines) {
+    for (std::size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], cells[c].size());
+  }
+  std::string text = concat(title, ", ", rows, rows == 1 ? " row, " : " rows, ", name_of(plan_.request.dtype),
+                            " (precision highest), ", table().isa, ", ", threads, threads == 1 ? " thread" : " threads",
+                            ", ", threads == 1 ? 0 : plan_.barriers, " barriers\n");
+  for (const auto& cells : lines) text += row_of(cells, widths);
+  text += concat("arena ", number(static_cast<double>(plan_.arena_bytes) / 1024, "%.1f"), " KiB for up to ",
+                 plan_.request.capacity, " rows, scratch ",
+                 number(static_cast<double>(scratch_bytes_) / 1024, "%.1f"), " KiB a thread, ",
+                 number(plan_.flops(rows)), " flops");
+  if (nanoseconds) text += concat(", ", number(total / 1e3), " us, ", number(plan_.flops(rows) / total), " GFLOP/s");
+  return text + "\n";
+}
+
+}  // namespace ranvier::cpu

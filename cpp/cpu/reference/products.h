@@ -1,0 +1,44 @@
+// The products as kernels.h specifies them, one element after another.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "cpu/kernels.h"
+
+namespace ranvier::cpu::reference {
+
+template <class T>
+void product(const Product<T>& p, T*) {
+  for (std::int64_t i = 0; i < p.M; ++i) {
+    T* c = p.c + i * p.ldc;
+    for (std::int64_t j = 0; j < p.N; ++j) {
+      T x = 0;
+      for (std::int64_t k0 = 0; k0 < p.K; k0 += kChunk) {
+        T chunk = 0;
+        for (std::int64_t k = k0; k < std::min(k0 + kChunk, p.K); ++k)
+          chunk = std::fma(p.a[i * p.a_row + k * p.a_col], p.b[k * p.b_row + j * p.b_col], chunk);
+        x = k0 == 0 ? chunk : x + chunk;  // not 0 + chunk, which turns -0 into 0
+      }
+      if (p.bias) x += p.bias[j];
+      if (p.accumulate) x += c[j];
+      if (p.relu) x = 0 > x ? 0 : x;
+      c[j] = x;
+    }
+    if (p.finish) p.finish->run(*p.finish, c, i, 0, p.N);
+  }
+}
+
+template <class T>
+std::int64_t product_scratch(std::int64_t, std::int64_t, std::int64_t) {
+  return 0;
+}
+
+template <class T>
+void column_sum(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out, bool accumulate) {
+  const T one = 1;
+  product<T>({1, N, M, &one, 0, 0, x, ldx, 1, out, N, nullptr, accumulate}, nullptr);
+}
+
+}  // namespace ranvier::cpu::reference

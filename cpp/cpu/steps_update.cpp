@@ -1,0 +1,73 @@
+#include <cmath>
+
+#include "cpu/step.h"
+
+namespace ranvier::cpu {
+namespace {
+
+// The optimiser over the flat parameters: one streaming pass over {gradient, parameter, slots}, shared out flat. With
+// clip_norm first the global norm, in double, chunk by chunk in order, so that it never depends on the share.
+template <class T>
+class UpdateStep final : public Step {
+ public:
+  explicit UpdateStep(int first_store) : first_store_(first_store) {}
+
+  void run(const Frame& f, const Worker& w) const override {
+    const UpdateContext& u = *f.update;
+    Update numbers = u.numbers;
+    if (u.clip_norm > 0) {
+      // PyTorch's clip_grad_norm_: gradients times min(1, max_norm / (norm + 1e-6)).
+      const double norm = std::abs(numbers.grad_scale) * std::sqrt(sum_of_squares(f, w));
+      const double clip = u.clip_norm / (norm + 1e-6);
+      if (clip < 1) numbers.grad_scale *= clip;
+    }
+    const OptimizerKernel<T> kernel = kernels_.optimizer[static_cast<std::size_t>(u.rule)];
+    for (const UpdateRange& range : u.ranges) {
+      const Range r = share(range.count, w.id, w.count, kUpdateGranule);
+      if (r.begin == r.end) continue;
+      const std::int64_t at = range.gradient_offset + r.begin * static_cast<std::int64_t>(sizeof(T));
+      T* slots[3];
+      for (int k = 0; k < 3; ++k) slots[k] = u.slots[k] ? reinterpret_cast<T*>(u.slots[k] + at) : nullptr;
+      kernel(r.end - r.begin, numbers, f.at<const T>({Slots::gradients, at}),
+             f.at<T>({first_store_ + range.store, range.store_offset + r.begin * static_cast<std::int64_t>(sizeof(T))}), slots);
+    }
+  }
+
+ private:
+  // A page of floats: two workers never write one.
+  static constexpr std::int64_t kUpdateGranule = 1024;
+
+  double sum_of_squares(const Frame& f, const Worker& w) const {
+    const UpdateContext& u = *f.update;
+    std::int64_t first = 0;
+    for (const UpdateRange& range : u.ranges) {
+      const T* g = f.at<const T>({Slots::gradients, range.gradient_offset});
+      const std::int64_t chunks = (range.count + kSumChunk - 1) / kSumChunk;
+      const Range r = share(chunks, w.id, w.count);
+      for (std::int64_t c = r.begin; c < r.end; ++c) {
+        const std::int64_t n = std::min(kSumChunk, range.count - c * kSumChunk);
+        u.chunk_sums[first + c] = kernels_.sum_of_squares(n, g + c * kSumChunk);
+      }
+      first += chunks;
+    }
+    w.sync();
+    double total = 0;
+    for (std::int64_t c = 0; c < first; ++c) total += u.chunk_sums[c];
+    return total;
+  }
+
+  const Kernels<T>& kernels_ = kernels<T>();
+  int first_store_;  // slot
+};
+
+}  // namespace
+
+template <class T>
+std::unique_ptr<Step> lower_update(const PlannedStep& s, const Plan& plan) {
+  return s.node.op->name == "update" ? std::make_unique<UpdateStep<T>>(plan.slots.store) : nullptr;
+}
+
+template std::unique_ptr<Step> lower_update<float>(const PlannedStep&, const Plan&);
+template std::unique_ptr<Step> lower_update<double>(const PlannedStep&, const Plan&);
+
+}  // namespace ranvier::cpu

@@ -1,0 +1,38 @@
+"""What all tests share: each instruction set, dtype and number of threads in turn, and a fixed random stream."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from ranvier import _core
+
+os.environ["MPLBACKEND"] = "Agg"  # no display
+
+
+@pytest.fixture(params=_core.available_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test once on each instruction set that this machine has."""
+    before = _core.isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def threads() -> Iterator[list[int]]:
+    """Numbers of threads to try; the setting is put back."""
+    before = _core.num_threads()
+    yield [1, 2, 3, 7]
+    _core.set_num_threads(before)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)

@@ -1,0 +1,177 @@
+"""Several Python threads, forks and Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ranvier as rv
+
+
+def network(seed: int = 0) -> rv.Sequential:
+    layers: list[Any] = [rv.Dense(256, activation="relu"), rv.Dropout(0.2), rv.Dense(10)]
+    model = rv.Sequential(layers, input_shape=(64,), seed=seed)
+    model.compile(optimizer="adam", loss="cross_entropy")
+    return model
+
+
+def at_once(*functions: Callable[[], Any]) -> list[Any]:
+    """What the functions return, each run in a thread of its own, all started together."""
+    results: list[Any] = [None] * len(functions)
+    start = threading.Barrier(len(functions))
+
+    def run(index: int) -> None:
+        start.wait()
+        results[index] = functions[index]()
+
+    running = [threading.Thread(target=run, args=(index,)) for index in range(len(functions))]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return results
+
+
+def test_two_threads_predict_on_one_model(rng: np.random.Generator) -> None:
+    model = network()
+    x = [rng.standard_normal((rows, 64)).astype(np.float32) for rows in (1, 37, 500, 2000)]
+    alone = [model.predict(part) for part in x]
+
+    def many() -> list[list[Any]]:
+        return [[model.predict(part) for part in x] for _ in range(50)]
+
+    for results in at_once(many, many):
+        for got in results:
+            for part, expected in zip(got, alone, strict=True):
+                np.testing.assert_array_equal(part, expected)
+
+
+def test_two_threads_fit_two_models(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((2000, 64)).astype(np.float32)
+    y = rng.integers(0, 10, 2000)
+
+    def train(seed: int) -> list[Any]:
+        model = network(seed)
+        model.fit(x, y, epochs=5, batch_size=100, progress=False)
+        return [value.copy() for value in model.parameters().values()]
+
+    together = at_once(lambda: train(1), lambda: train(2))
+    for seed, got in zip((1, 2), together, strict=True):
+        for value, expected in zip(got, train(seed), strict=True):
+            np.testing.assert_array_equal(value, expected)
+
+
+def test_predict_while_training(rng: np.random.Generator) -> None:
+    """Each prediction is of whole steps: with a learning rate of 0 they are all alike."""
+    model = network()
+    model.optimizer.lr = 0.0
+    x, y = rng.standard_normal((500, 64)).astype(np.float32), rng.integers(0, 10, 500)
+    alone = model.predict(x)
+    done = threading.Event()
+
+    def train() -> None:
+        model.fit(x, y, epochs=50, progress=False)
+        done.set()
+
+    def watch() -> list[Any]:
+        seen = [model.predict(x)]
+        while not done.is_set():
+            seen.append(model.predict(x))
+        return seen
+
+    for got in at_once(train, watch)[1]:
+        np.testing.assert_array_equal(got, alone)
+
+
+def run(program: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+FORK = """
+import hashlib, os, sys, warnings
+import numpy as np
+import ranvier as rv
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks in processes with threads
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((4000, 300)).astype(np.float32), rng.integers(0, 10, 4000)
+model = rv.Sequential([rv.Dense(700, activation="relu"), rv.Dense(10)], input_shape=(300,), seed=0)
+model.compile(loss="cross_entropy")
+model.fit(x, y, batch_size=500, progress=False)
+
+def bits():
+    model.fit(x, y, batch_size=500, progress=False)
+    return hashlib.sha256(b"".join(v.tobytes() for v in model.parameters().values())).hexdigest()
+
+reader, writer = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(writer, bits().encode())
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+assert os.read(reader, 100).decode() == bits()
+print("alike")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("team", ["openmp", "native"])
+def test_the_child_of_a_fork_trains(team: str) -> None:
+    assert run(FORK, RANVIER_THREADING=team, RANVIER_NUM_THREADS="2") == "alike\n"
+
+
+# A single epoch of many batches: the signal comes in its middle.
+INTERRUPT = """
+import numpy as np
+import ranvier as rv
+
+rng = np.random.default_rng(0)
+x, y = np.ones((1_000_000, 16), np.float32), np.zeros(1_000_000, np.int64)
+model = rv.Sequential([rv.Dense(512, activation="relu"), rv.Dense(10)], input_shape=(16,), seed=0)
+model.compile(optimizer="adam", loss="cross_entropy")
+first = model.predict(x[:5])
+
+class Ready(rv.Callback):
+    def on_epoch_begin(self, epoch, logs):
+        print("ready", flush=True)
+
+try:
+    model.fit(x, y, batch_size=8, callbacks=[Ready()], progress=False)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+assert model.history.epochs == 0
+stopped = model.predict(x[:5])
+assert (stopped != first).any(), "the steps before the signal stay"
+model.fit(x[:100], y[:100], progress=False)
+assert model.history.epochs == 1 and (model.predict(x[:5]) != stopped).any()
+print("usable", flush=True)
+"""
+
+
+def test_ctrl_c_in_the_middle_of_fit_leaves_a_usable_model() -> None:
+    # The handler is Python's own even where the tests were started with SIGINT ignored, as shells do in the background.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + INTERRUPT
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.0)  # in the epoch still
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "interrupted\nusable\n"
+        assert process.wait(60) == 0
