@@ -1,6 +1,7 @@
 """Twelve ReLU neurons and a linear one learn x², one sample at a time; a plot shows the curve they drew.
 
 Every neuron is a node of its own, a Dense(1) on the shared input, so that its gradients can be looked at.
+A neuron that starts with a negative weight never fires for a positive x: all its gradients stay 0.
 """
 
 import numpy as np
@@ -46,7 +47,9 @@ def print_gradients(model: rv.Model, hidden: list[rv.Tensor], x: float) -> None:
         dw, db = gradients[f"neuron_{i}.weight"][0, 0], gradients[f"neuron_{i}.bias"][0]
         w = parameters[f"neuron_{i}.weight"][0, 0]
         # db is the gradient of the weighted sum z; the chain rule through z = w x + b hands on db * w.
-        print(f"neuron_{i:<2} receives {upstream[i][0, 0]:9.5f}  dw {dw:9.5f}  db {db:9.5f}  hands on {db * w:9.5f}")
+        print(
+            f"neuron_{i:<2} receives {upstream[i][0, 0]:9.5f}  dw {dw:9.5f}  db {db:9.5f}  hands on {db * w + 0.0:9.5f}"
+        )
     print(f"what all hand on together, dx: {dx[0, 0]:.5f}")
     model.zero_grad()
 

@@ -13,13 +13,12 @@ import ranvier as rv
 from ranvier import cli
 
 
-def ranvier(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def ranvier(*arguments: str) -> subprocess.CompletedProcess[str]:
     """In a process without a display and without a terminal."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     return subprocess.run(
         [sys.executable, "-m", "ranvier", *arguments],
         env=environment,
-        cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -40,14 +39,23 @@ def test_info() -> None:
 def test_demo(tmp_path: Path) -> None:
     for module in ("sklearn", "matplotlib", "tqdm"):
         pytest.importorskip(module, reason="the demo's extras")
-    done = ranvier("demo", "--epochs", "20", folder=tmp_path)
+    picture = tmp_path / "picture.png"
+    done = ranvier("demo", "--epochs", "20", "--output", str(picture))
     assert done.returncode == 0, done.stderr
     accuracy = re.search(r"^test accuracy (\d\.\d\d)$", done.stdout, re.MULTILINE)
     assert accuracy is not None and float(accuracy[1]) >= 0.95
     assert re.search(r"^[\d,]+ samples a second$", done.stdout, re.MULTILINE)
     assert re.search(r"^  ranvier +[\d.]+ us$", done.stdout, re.MULTILINE)
     assert re.search(r"^  NumPy +[\d.]+ us", done.stdout, re.MULTILINE)
-    assert (tmp_path / "ranvier-demo.png").read_bytes().startswith(b"\x89PNG")
+    assert f"picture: {picture}" in done.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_runs_long_enough_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("ranvier.demo.run", lambda epochs, output: seen.append((epochs, output)))
+    assert cli.main(["demo"]) == 0
+    assert seen == [(100, "ranvier-demo.png")]
 
 
 @pytest.mark.parametrize(

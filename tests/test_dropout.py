@@ -64,15 +64,24 @@ def test_threads_layouts_and_out(dtype: str, threads: list[int], rng: np.random.
     np.testing.assert_array_equal(out, results[0])
 
 
-def test_layers_and_steps_of_a_model_draw_their_own_masks() -> None:
+def test_layers_of_a_model_draw_their_own_masks() -> None:
     model = rv.Sequential([rv.Dropout(0.5), rv.Dropout(0.5)], input_shape=(50,), seed=4)
-    model.compile(optimizer="sgd", loss="mse", dtype="float64")
-    x = np.ones((2, 50))
-    for step in range(2):
+    x = np.ones((2, 50), np.float32)
+    for step in range(3):
+        model.network.training_step = step
         masks = [dropout.keep(x.shape, 0.5, seed=4, step=step, layer=layer) for layer in (0, 1)]
         np.testing.assert_array_equal(model.forward(x, training=True), 4.0 * (masks[0] & masks[1]))
         np.testing.assert_array_equal(model.predict(x), x)
-        model.train_step(x, x)
+
+
+def test_training_draws_a_mask_a_batch() -> None:
+    """The gradient of a weight is not 0 where its input was kept."""
+    model = rv.Sequential([rv.Dropout(0.5), rv.Dense(1, bias=False)], input_shape=(50,), seed=4)
+    model.compile(optimizer=rv.SGD(0.0), loss="mse")
+    for batch in range(3):
+        model.train_step(np.ones((1, 50)), np.full((1, 1), 1e6))  # far away: no gradient is 0 by chance
+        kept = dropout.keep((1, 50), 0.5, seed=4, step=batch, layer=0)
+        np.testing.assert_array_equal(model.gradients()["dense_0.weight"][:, 0] != 0, kept[0])
 
 
 def test_bad_rates() -> None:

@@ -38,21 +38,45 @@ def changed(array, value):
 
 
 BAD_DATA = {
-    "another width": (np.zeros((6, 5)), LABELS, None, ValueError, r"dense_0: expected input \(batch, 4\), got \(6, 5\)"),
+    "another width": (
+        np.zeros((6, 5)),
+        LABELS,
+        None,
+        ValueError,
+        r"dense_0: expected input \(batch, 4\), got \(6, 5\)",
+    ),
     "another rank": (np.zeros((6, 4, 4)), LABELS, None, ValueError, r"dense_0: expected input \(batch, 4\)"),
-    "a single row": (np.zeros(4), 0, None, ValueError, "x"),
+    "a single row": (np.zeros(4), [0] * 4, None, ValueError, r"x\[None\]"),
     "complex": (X.astype(complex), LABELS, None, TypeError, r"x.*complex"),
     "object": (X.astype(object), LABELS, None, TypeError, r"x.*object"),
-    "str": (X.astype(str), LABELS, None, TypeError, "x"),
+    "str": (X.astype(str), LABELS, None, TypeError, r"x.*str|x.*<U"),
     "fewer targets": (X, LABELS[:5], None, ValueError, r"y.*6 rows"),
     "more targets": (X, np.zeros(7), None, ValueError, r"y.*6 rows"),
-    "targets of another width": (X, np.zeros((6, 2)), None, ValueError, r"y: expected target \(batch, 3\), got \(6, 2\)"),
+    "targets of another width": (
+        X,
+        np.zeros((6, 2)),
+        None,
+        ValueError,
+        r"y: expected target \(batch, 3\), got \(6, 2\)",
+    ),
     "label too large": (X, changed(LABELS, 3), None, ValueError, r"y: expected labels 0 to 2.*got 3 in row 3"),
     "negative label": (X, changed(LABELS, -1), None, ValueError, r"y: expected labels 0 to 2.*got -1 in row 3"),
     "fractional label": (X, changed(LABELS, 0.5), None, ValueError, r"y: expected labels.*got 0.5 in row 3"),
     "NaN label": (X, changed(LABELS, np.nan), None, ValueError, r"y: expected labels.*row 3"),
-    "NaN target": (X, changed(np.zeros((6, 3)), np.nan), None, ValueError, r"y: expected finite values, got nan in row 1"),
-    "infinite target": (X, changed(np.zeros((6, 3)), np.inf), None, ValueError, r"y: expected finite.*got inf in row 1"),
+    "NaN target": (
+        X,
+        changed(np.zeros((6, 3)), np.nan),
+        None,
+        ValueError,
+        r"y: expected finite values, got nan in row 1",
+    ),
+    "infinite target": (
+        X,
+        changed(np.zeros((6, 3)), np.inf),
+        None,
+        ValueError,
+        r"y: expected finite.*got inf in row 1",
+    ),
     "complex target": (X, LABELS.astype(complex), None, TypeError, r"y.*complex"),
     "NaN weight": (X, LABELS, changed(np.ones(6), np.nan), ValueError, "sample_weight.*finite"),
     "negative weight": (X, LABELS, changed(np.ones(6), -1), ValueError, "sample_weight.*>= 0.*row 3"),
@@ -214,7 +238,7 @@ def test_graphs_that_do_not_fit():
     y = shared(x)
     with pytest.raises(ValueError, match=r"shared: expected input \(batch, 4\), got \(batch, 3\)"):
         shared(other)
-    with pytest.raises(ValueError, match=r"dense_1: expected input \(batch, \.\.\., features\)|reshape: cannot reshape"):
+    with pytest.raises(ValueError, match=r"reshape: cannot reshape"):
         rv.Sequential([rv.Dense(4), rv.Reshape((3,))], input_shape=(4,))
     with pytest.raises(ValueError, match=r"add: .*\(batch, 4\).*\(batch, 3\)"):
         x + other
@@ -274,7 +298,20 @@ def test_own_layers():
         def call(self, x):
             return x
 
+    class Narrow(rv.Layer):
+        def build(self, input_shape):
+            self.w = self.add_parameter("w", input_shape[1:])
+            if input_shape[1] > 3:
+                raise ValueError(f"{self.title()}: too wide")
+
+        def call(self, x):
+            return x * self.w
+
     x = rv.Input((4,))
+    narrow = Narrow(name="gate")
+    with pytest.raises(ValueError, match="gate: too wide"):
+        narrow(x)
+    assert narrow(rv.Input((3,))).shape == (None, 3)  # nothing of the first try is left
     with pytest.raises(NotImplementedError, match="NoCall"):
         NoCall()(x)
     with pytest.raises(TypeError, match="wrong: call\\(\\) must return a Tensor"):
@@ -304,6 +341,13 @@ def test_set_parameters():
             model.set_parameters({"dense_0.weight": good, "dense_1.bias": np.zeros(3, complex)})
         with pytest.raises(ValueError, match="not a Tensor of this model's graph"):
             model.gradients(wrt=[rv.Input((3,))])
+
+
+def test_dense_backward_needs_what_was_saved():
+    with pytest.raises(ValueError, match="dense_backward: an activation needs saved"):
+        F.dense_backward(np.ones((2, 3)), np.ones((2, 4)), np.ones((4, 3)), activation="relu")
+    with pytest.raises(ValueError, match="unknown activation 'rellu'; did you mean 'relu'"):
+        F.dense(np.ones((2, 4)), np.ones((4, 3)), activation="rellu")
 
 
 def test_learning_rates():

@@ -7,6 +7,8 @@ import ranvier as rv
 import ranvier.functional as F
 from ranvier import initializers
 
+# Relative: what a hundred roundings of numbers of one size may leave, in float64 and in float32.
+ROUNDING, SINGLE = 1e-12, 1e-5
 DRAWS = 200 * 300
 
 
@@ -76,8 +78,8 @@ def test_dense_on_the_last_axis(rng):
     x = rng.normal(size=(3, 5, 4))
     w, b = rng.normal(size=(4, 2)), rng.normal(size=2)
     y = run(rv.Dense(2, weight_init=w, bias_init=b), x)
-    np.testing.assert_allclose(y, x @ w + b, rtol=1e-12)
-    np.testing.assert_allclose(run(rv.Dense(2, bias=False, weight_init=w), x), x @ w, rtol=1e-12)
+    np.testing.assert_allclose(y, x @ w + b, rtol=ROUNDING)
+    np.testing.assert_allclose(run(rv.Dense(2, bias=False, weight_init=w), x), x @ w, rtol=ROUNDING)
 
 
 @pytest.mark.parametrize("name", sorted(F.activations.ACTIVATIONS))
@@ -85,19 +87,19 @@ def test_every_activation(name, rng):
     x = rng.normal(size=(3, 4))
     expected = F.activations.ACTIVATIONS[name](x)
     np.testing.assert_array_equal(run(rv.Activation(name), x), expected)
-    np.testing.assert_allclose(run(rv.Dense(4, name, weight_init=np.eye(4)), x), expected, rtol=1e-12)
+    np.testing.assert_allclose(run(rv.Dense(4, name, weight_init=np.eye(4)), x), expected, rtol=ROUNDING)
 
 
 def test_activation_of_ones_own(rng):
     x = rng.normal(size=(3, 4))
-    np.testing.assert_allclose(run(rv.Activation(lambda t: t * F.sigmoid(t)), x), F.silu(x), rtol=1e-12)
+    np.testing.assert_allclose(run(rv.Activation(lambda t: t * F.sigmoid(t)), x), F.silu(x), rtol=ROUNDING)
 
 
 def test_dropout_acts_in_training_alone():
     x = np.ones((50, 40))
     np.testing.assert_array_equal(run(rv.Dropout(0.25), x), x)
     dropped = run(rv.Dropout(0.25), x, training=True)
-    np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.75], rtol=1e-12)
+    np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.75], rtol=ROUNDING)
     # Of n draws the share has a standard error of sqrt(p (1 - p) / n); five of them.
     assert np.mean(dropped == 0) == pytest.approx(0.25, abs=5 * np.sqrt(0.25 * 0.75 / x.size))
     np.testing.assert_array_equal(run(rv.Dropout(0.0), x, training=True), x)
@@ -148,7 +150,7 @@ def test_own_layer_forgets_init_and_takes_several_inputs(rng):
     xa, xb = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
     kernel = model.parameters()["bilinear_0.kernel"].astype(np.float64).reshape(3, 2, 4)
     got, _ = model.predict([xa, xb])
-    np.testing.assert_allclose(got, np.einsum("ni,nj,ijk->nk", xa, xb, kernel), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got, np.einsum("ni,nj,ijk->nk", xa, xb, kernel), rtol=SINGLE, atol=SINGLE)
 
 
 def test_config_holds_the_arguments():

@@ -47,7 +47,7 @@ def test_regression_metrics(rng: np.random.Generator) -> None:
 def test_r2_of_equal_targets() -> None:
     target = np.ones((3, 1))
     assert metrics.r2(np.ones((3, 1)), target) == 1.0
-    assert metrics.r2(np.array([[1.0], [1.0], [2.0]]), target) == 0.0
+    assert metrics.r2(np.array([[1.0], [1.0], [3.0]]), target) == 0.0
 
 
 def test_a_column_of_targets_may_be_flat() -> None:

@@ -241,6 +241,7 @@ BAD_FITS = [
     ({"validation_split": 0.1, "validation_data": (np.zeros((1, 4)), np.zeros((1, 1)))}, ValueError, "got both"),
     ({"validation_data": np.zeros((60, 4))}, ValueError, r"validation_data of \(x, y\)"),
     ({"validation_data": (np.zeros((0, 4)), np.zeros((0, 1)))}, ValueError, "validation_data: expected at least one"),
+    ({"validation_data": (np.zeros((2, 4)), [0.0, np.nan])}, ValueError, "finite"),
     ({"callbacks": [print]}, TypeError, "callbacks of type rv.Callback"),
 ]
 

@@ -33,7 +33,7 @@ Operands read_operands(const Op& op, const std::vector<py::object>& inputs) {
   const int labels = labels_operand(op.name);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     o.held.push_back(hold(inputs[i], op.name.c_str()));
-    o.types.push_back({false, o.held.back().view.shape});
+    o.types.push_back({false, shape_of(o.held.back().array)});
     if (weak(inputs[i]) || static_cast<int>(i) == labels) continue;
     strong = true;
     const cpu::Element element = o.held.back().view.element;
@@ -43,8 +43,7 @@ Operands read_operands(const Op& op, const std::vector<py::object>& inputs) {
   o.dtype = strong && has_f32 ? DType::f32 : DType::f64;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     Held& h = o.held[i];
-    cpu::HostArray flat = h.view;
-    flat.shape = {h.array.size()};
+    const cpu::HostArray flat = h.view.flat();
     if (static_cast<int>(i) == labels) {
       const Type& of = op.name == "row_scale" ? o.types[i] : o.types[i - 1];
       const bool whole = h.view.element < cpu::Element::f16;
@@ -96,7 +95,7 @@ py::tuple run(const std::string& name, const std::vector<py::object>& inputs, co
   if (name.starts_with("cross_entropy") || name == "row_scale") {
     const auto classes = step.node.attributes.numbers("class_weight");
     if (name == "row_scale" && !classes.empty() && o.types.size() > 1 && o.types[1].kind == Kind::labels) {
-      cpu::check_labels({data_of(o.own[1]), cpu::Element::i32, {o.own[1].size()}}, name, static_cast<std::int64_t>(classes.size()));
+      cpu::check_labels({data_of(o.own[1]), cpu::Element::i32, o.own[1].size(), 1, {}}, name, static_cast<std::int64_t>(classes.size()));
     }
   }
 
@@ -158,8 +157,8 @@ void optimizer_step(const OptimizerSettings& settings, const py::array& param, p
   const Dims shape = shape_of(param);
   const py::array p = check_out(param, dtype, shape, "param");
   if (!cpu::is(g.view.element, dtype)) throw TypeError(concat("grad: expected ", name_of(dtype), " as param"));
-  if (g.view.shape != shape) {
-    throw ValueError(concat("grad: expected shape ", to_string(shape), ", got ", to_string(g.view.shape)));
+  if (shape_of(g.array) != shape) {
+    throw ValueError(concat("grad: expected shape ", to_string(shape), ", got ", to_string(shape_of(g.array))));
   }
   std::byte* places[3] = {nullptr, nullptr, nullptr};
   std::vector<py::array> held;

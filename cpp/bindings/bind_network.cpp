@@ -23,7 +23,7 @@ Purpose purpose_named(const std::string& name) {
 }
 
 // One array, or a list or tuple of `count` arrays where the graph has several.
-std::vector<Held> hold_all(py::handle given, int count, const char* name) {
+std::vector<Held> hold_all(py::handle given, std::size_t count, const char* name) {
   std::vector<Held> held;
   const bool sequence = PyList_Check(given.ptr()) || PyTuple_Check(given.ptr());
   if (count == 1) {
@@ -37,7 +37,7 @@ std::vector<Held> hold_all(py::handle given, int count, const char* name) {
     held.push_back(hold(given, name));
     return held;
   }
-  if (!sequence || static_cast<int>(py::len(given)) != count) {
+  if (!sequence || py::len(given) != count) {
     throw ValueError(concat(name, ": expected a list of ", count, " arrays"));
   }
   for (const py::handle item : py::reinterpret_borrow<py::sequence>(given)) held.push_back(hold(item, name));
@@ -56,11 +56,11 @@ struct HeldFeed {
   Feed feed;
 
   HeldFeed(const Network& network, Purpose purpose, py::handle given_x, py::handle given_y, py::handle given_weight) {
-    const Graph& g = network.graph(purpose);
-    x = hold_all(given_x, g.count(Leaf::x), "x");
+    const cpu::Interface& g = network.interface(purpose);
+    x = hold_all(given_x, g.x.size(), "x");
     feed.x = views(x);
     if (given_y) {
-      y = hold_all(given_y, g.count(Leaf::target), "y");
+      y = hold_all(given_y, g.targets.size(), "y");
       feed.y = views(y);
     }
     if (given_weight && !given_weight.is_none()) {
@@ -86,6 +86,10 @@ struct Outputs {
   }
 };
 
+double work(const Network& network, Purpose purpose, std::int64_t rows) {
+  return network.interface(purpose).flops_per_row * static_cast<double>(rows);
+}
+
 Dims with_rows(std::int64_t rows, const Type& type) {
   Dims shape{rows};
   shape.insert(shape.end(), type.dims.begin(), type.dims.end());
@@ -94,7 +98,7 @@ Dims with_rows(std::int64_t rows, const Type& type) {
 
 Outputs outputs_for(const Network& network, Purpose purpose, std::int64_t rows, py::handle out) {
   Outputs outputs;
-  const std::vector<Type> types = network.output_types(purpose);
+  const std::vector<Type>& types = network.interface(purpose).outputs;
   for (std::size_t i = 0; i < types.size(); ++i) {
     const Dims shape = with_rows(rows, types[i]);
     if (!out || out.is_none()) {
@@ -115,14 +119,14 @@ py::object predict(Network& network, py::handle x, const py::object& batch_size,
   const std::int64_t rows = network.check(Purpose::infer, held.feed, false);
   std::int64_t block = 0;
   if (batch_size.is_none()) {
-    block = network.default_block();
+    block = network.interface(Purpose::infer).default_block;
   } else {
     block = batch_size.cast<std::int64_t>();
     if (block < 1) throw ValueError(concat("batch_size: expected >= 1, got ", block));
   }
   const Outputs outputs = outputs_for(network, Purpose::infer, rows, out);
   {
-    const MaybeReleased released(network.flops(Purpose::infer, rows));
+    const MaybeReleased released(work(network, Purpose::infer, rows));
     network.predict(held.feed, rows, block, outputs.data);
   }
   return outputs.result();
@@ -132,7 +136,7 @@ double train_step(Network& network, py::handle x, py::handle y, py::handle weigh
   const HeldFeed held(network, Purpose::train, x, y, weight);
   const std::int64_t rows = network.check(Purpose::train, held.feed, true);
   if (rows == 0) throw ValueError("train_step: expected one row or more, got none");
-  const MaybeReleased released(network.flops(Purpose::train, rows));
+  const MaybeReleased released(3 * work(network, Purpose::train, rows));
   return network.train(held.feed, 0, rows, nullptr, {}, false);
 }
 
@@ -195,7 +199,7 @@ py::object forward(Network& network, py::handle x, bool training) {
   const std::int64_t rows = network.check(Purpose::forward, held.feed, false);
   const Outputs outputs = outputs_for(network, Purpose::forward, rows, {});
   {
-    const MaybeReleased released(network.flops(Purpose::forward, rows));
+    const MaybeReleased released(work(network, Purpose::forward, rows));
     network.forward(held.feed, rows, outputs.data);
   }
   return outputs.result();
@@ -203,14 +207,12 @@ py::object forward(Network& network, py::handle x, bool training) {
 
 py::object backward(Network& network, py::handle dy) {
   if (network.tape_rows() < 0) throw std::runtime_error("backward: call forward(x, training=True) first");
-  const Graph& g = network.graph(Purpose::forward);
-  const std::vector<Held> held = hold_all(dy, static_cast<int>(g.outputs.size()), "dy");
+  const cpu::Interface& g = network.interface(Purpose::forward);
+  const std::vector<Held> held = hold_all(dy, g.outputs.size(), "dy");
   Outputs dx;
-  for (const Value& v : g.values) {
-    if (v.leaf == Leaf::x) dx.add(new_array(network.dtype(), with_rows(network.tape_rows(), v.type)));
-  }
+  for (const auto& x : g.x) dx.add(new_array(network.dtype(), with_rows(network.tape_rows(), x.type)));
   {
-    const MaybeReleased released(2 * network.flops(Purpose::forward, network.tape_rows()));
+    const MaybeReleased released(2 * work(network, Purpose::forward, network.tape_rows()));
     network.backward(views(held), dx.data);
   }
   return dx.result();
@@ -291,8 +293,8 @@ void bind_network(py::module_& m) {
           "write",
           [](Store& s, std::size_t i, py::handle values) {
             const Held held = hold(values, "values");
-            if (held.view.shape != s.shape(i)) {
-              throw ValueError(concat("expected shape ", to_string(s.shape(i)), ", got ", to_string(held.view.shape)));
+            if (shape_of(held.array) != s.shape(i)) {
+              throw ValueError(concat("expected shape ", to_string(s.shape(i)), ", got ", to_string(shape_of(held.array))));
             }
             s.write(i, held.view);
           },

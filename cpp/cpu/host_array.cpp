@@ -43,7 +43,7 @@ auto visit(Element element, F&& f) {
 
 template <class From, class To>
 void convert(const HostArray& array, const std::int64_t* order, std::int64_t rows, To* to) {
-  const std::int64_t width = array.width();
+  const std::int64_t width = array.width;
   const From* from = reinterpret_cast<const From*>(array.data);
   for (std::int64_t i = 0; i < rows; ++i, to += width) {
     const From* row = from + (order ? order[i] : i) * width;
@@ -60,7 +60,7 @@ void each(const HostArray& array, F&& f) {
   visit(array.element, [&](auto zero) {
     using From = decltype(zero);
     const From* values = reinterpret_cast<const From*>(array.data);
-    const std::int64_t n = array.rows() * array.width(), width = array.width();
+    const std::int64_t n = array.rows * array.width, width = array.width;
     for (std::int64_t i = 0; i < n; ++i) f(static_cast<double>(values[i]), i, width);
   });
 }
@@ -88,7 +88,7 @@ void gather_labels(const HostArray& array, const std::int64_t* order, std::int64
   visit(array.element, [&](auto zero) {
     using From = decltype(zero);
     if constexpr (std::is_same_v<From, Half>) {
-      const std::int64_t width = array.width();
+      const std::int64_t width = array.width;
       const Half* from = reinterpret_cast<const Half*>(array.data);
       for (std::int64_t i = 0; i < rows * width; ++i) {
         to[i] = static_cast<std::int32_t>(static_cast<float>(from[(order ? order[i / width] : i / width) * width + i % width]));

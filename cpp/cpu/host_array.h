@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "core/dtype.h"
@@ -11,18 +12,14 @@ namespace ranvier::cpu {
 
 enum class Element : std::uint8_t { boolean, i8, u8, i16, u16, i32, u32, i64, u64, f16, f32, f64 };
 
-// C-contiguous and aligned; the caller keeps it alive.
+// C-contiguous and aligned; the caller keeps it alive, its shape too.
 struct HostArray {
   const std::byte* data = nullptr;
   Element element = Element::f32;
-  Dims shape;
+  std::int64_t rows = 0, width = 1;  // the first axis, and the elements behind each of its places
+  std::span<const std::int64_t> shape;
 
-  std::int64_t rows() const { return shape.empty() ? 0 : shape[0]; }
-  std::int64_t width() const {  // elements a row
-    std::int64_t n = 1;
-    for (std::size_t i = 1; i < shape.size(); ++i) n *= shape[i];
-    return n;
-  }
+  HostArray flat() const { return {data, element, rows * width, 1, {}}; }
 };
 
 std::size_t size_of(Element);

@@ -26,20 +26,17 @@ std::int64_t Store::bytes(std::size_t i) const {
 
 void Store::write(std::size_t i, const HostArray& values) {
   const std::unique_lock lock(mutex);
-  HostArray flat = values;
-  flat.shape = {Type{false, shapes_.at(i)}.count()};
-  gather(flat, nullptr, flat.shape[0], dtype_, data_.data() + offsets_[i]);
+  const HostArray flat = values.flat();
+  gather(flat, nullptr, flat.rows, dtype_, data_.data() + offsets_[i]);
   ++version_;
 }
 
 // --- what every run shares
 
-// Locks every store of a network, in the order of their addresses, so that two networks that share some never deadlock.
+// Locks every store of a network.
 class Network::Locks {
  public:
-  Locks(const Network& network, bool write) : write_(write) {
-    for (const auto& store : network.stores_) stores_.push_back(store.get());
-    if (stores_.size() > 1) std::sort(stores_.begin(), stores_.end());
+  Locks(const Network& network, bool write) : stores_(network.lock_order_), write_(write) {
     for (Store* store : stores_) write_ ? store->mutex.lock() : store->mutex.lock_shared();
   }
   ~Locks() {
@@ -56,7 +53,7 @@ class Network::Locks {
   Locks& operator=(const Locks&) = delete;
 
  private:
-  std::vector<Store*> stores_;
+  const std::vector<Store*>& stores_;
   bool write_;
 };
 
@@ -89,27 +86,59 @@ Network::Network(std::vector<Parameter> parameters, std::uint64_t seed)
     }
     at += bytes;
   }
+  for (const auto& store : stores_) lock_order_.push_back(store.get());
+  std::sort(lock_order_.begin(), lock_order_.end());
   gradients_ = Buffer(static_cast<std::size_t>(at));
   std::memset(gradients_.data(), 0, static_cast<std::size_t>(at));
 }
 
+namespace {
+
+// Classes of the cross-entropy that reads a value of labels.
+std::int64_t classes_of(const Graph& g, ValueId labels) {
+  for (const Node& node : g.nodes) {
+    if (node.op->name == "cross_entropy" && node.inputs[1] == labels) return g.type(node.inputs[0]).dims.back();
+  }
+  return std::int64_t{1} << 31;
+}
+
+std::size_t index(Purpose purpose) { return static_cast<std::size_t>(purpose); }
+
+}  // namespace
+
+Interface::Interface(Graph given, DType dtype) : graph(std::move(given)) {
+  std::int64_t row_bytes = 1;
+  for (std::size_t id = 0; id < graph.values.size(); ++id) {
+    const Value& v = graph.values[id];
+    if (v.leaf == Leaf::x) x.push_back({v.type, v.name, 0});
+    if (v.leaf == Leaf::target) targets.push_back({v.type, v.name, classes_of(graph, static_cast<ValueId>(id))});
+    if (v.type.batched) row_bytes += v.type.count() * static_cast<std::int64_t>(ranvier::size_of(dtype));
+  }
+  for (const ValueId id : graph.outputs) outputs.push_back(graph.type(id));
+  for (const Node& node : graph.nodes) {
+    std::vector<Type> types, made;
+    for (const ValueId id : node.outputs) made.push_back(graph.type(id));
+    const Call call = graph.call(node, types);
+    flops_per_row += node.op->cost ? node.op->cost(call, made) : static_cast<double>(made[0].count());
+  }
+  // An arena of about a megabyte stays in L2.
+  constexpr std::int64_t kArena = std::int64_t{1} << 20;
+  default_block = std::clamp<std::int64_t>(kArena / row_bytes, 256, 8192) / kRowGranule * kRowGranule;
+}
+
 void Network::set_graph(Purpose purpose, Graph graph) {
+  auto interface = std::make_unique<Interface>(std::move(graph), dtype_);
   const std::lock_guard lock(plans_mutex_);
-  graphs_[purpose] = std::move(graph);
-  plans_.erase(purpose);
-  if (purpose == Purpose::train) plans_.erase(Purpose::accumulate);
+  interfaces_[index(purpose)] = std::move(interface);
+  plans_[index(purpose)].reset();
+  if (purpose == Purpose::train) plans_[index(Purpose::accumulate)].reset();
 }
 
-bool Network::has_graph(Purpose purpose) const {
+const Interface& Network::interface(Purpose purpose) const {
   if (purpose == Purpose::accumulate) purpose = Purpose::train;
-  return graphs_.count(purpose) > 0;
-}
-
-const Graph& Network::graph(Purpose purpose) const {
-  if (purpose == Purpose::accumulate) purpose = Purpose::train;
-  const auto found = graphs_.find(purpose);
-  if (found == graphs_.end()) throw std::runtime_error("the network has no graph for this purpose yet");
-  return found->second;
+  const auto& interface = interfaces_[index(purpose)];
+  if (!interface) throw std::runtime_error("the network has no graph for this purpose yet");
+  return *interface;
 }
 
 void Network::set_optimizer(std::shared_ptr<const OptimizerSettings> optimizer, int accumulate_steps) {
@@ -137,28 +166,6 @@ void Network::set_optimizer(std::shared_ptr<const OptimizerSettings> optimizer, 
   update_.rule = optimizer_->rule;
 }
 
-double Network::flops(Purpose purpose, std::int64_t rows) const {
-  const Graph& g = graph(purpose);
-  double flops = 0;
-  for (const Node& node : g.nodes) {
-    std::vector<Type> types, outputs;
-    for (const ValueId id : node.outputs) outputs.push_back(g.type(id));
-    const Call call = g.call(node, types);
-    flops += node.op->cost ? node.op->cost(call, outputs) : static_cast<double>(outputs.empty() ? 0 : outputs[0].count());
-  }
-  return flops * static_cast<double>(rows);
-}
-
-std::int64_t Network::default_block() const {
-  std::int64_t row_bytes = 1;
-  const Graph& g = graph(Purpose::infer);
-  for (const Value& v : g.values) {
-    if (v.type.batched) row_bytes += v.type.count() * static_cast<std::int64_t>(ranvier::size_of(dtype_));
-  }
-  constexpr std::int64_t kArena = std::int64_t{1} << 20;
-  return std::clamp<std::int64_t>(kArena / row_bytes, 256, 8192) / kRowGranule * kRowGranule;
-}
-
 PlanRequest Network::request(Purpose purpose, std::int64_t capacity) const {
   PlanRequest r;
   r.dtype = dtype_;
@@ -177,7 +184,7 @@ PlanRequest Network::request(Purpose purpose, std::int64_t capacity) const {
 
 std::shared_ptr<const Program> Network::program(Purpose purpose, std::int64_t rows) {
   const std::lock_guard lock(plans_mutex_);
-  std::shared_ptr<const Program>& program = plans_[purpose];
+  std::shared_ptr<const Program>& program = plans_[index(purpose)];
   if (!program || program->plan().request.capacity < rows) {
     // One plan a purpose, for up to so many rows: the last partial batch or a single row never makes another.
     const auto wanted = static_cast<std::uint64_t>(std::max<std::int64_t>(rows, 1));
@@ -185,7 +192,7 @@ std::shared_ptr<const Program> Network::program(Purpose purpose, std::int64_t ro
         rows <= 1024 ? static_cast<std::int64_t>(std::bit_ceil(wanted)) : (rows + 255) / 256 * 256;
     const Graph empty;
     program = std::make_shared<Program>(
-        make_plan(purpose == Purpose::update ? empty : graph(purpose), request(purpose, capacity)));
+        make_plan(purpose == Purpose::update ? empty : interface(purpose).graph, request(purpose, capacity)));
   }
   return program;
 }
@@ -195,63 +202,56 @@ std::shared_ptr<const Program> Network::program(Purpose purpose, std::int64_t ro
 namespace {
 
 // (N,) and (N, 1) are one shape for a target.
-bool same_shape(const Type& type, const Dims& shape, bool target) {
-  const Dims dims(shape.begin() + (shape.empty() ? 0 : 1), shape.end());
-  if (!shape.empty() && dims == type.dims) return true;
-  const bool one_column = (type.dims == Dims{1} && dims.empty()) || (type.dims.empty() && dims == Dims{1});
-  return target && !shape.empty() && one_column && type.kind == Kind::real;
+bool same_shape(const Type& type, std::span<const std::int64_t> shape, bool target) {
+  if (shape.empty()) return false;
+  const std::span<const std::int64_t> dims = shape.subspan(1);
+  if (std::equal(dims.begin(), dims.end(), type.dims.begin(), type.dims.end())) return true;
+  const bool one_column = (dims.empty() && type.dims.size() == 1 && type.dims[0] == 1) ||
+                          (type.dims.empty() && dims.size() == 1 && dims[0] == 1);
+  return target && one_column && type.kind == Kind::real;
 }
 
-// Classes of the cross-entropy that reads a value of labels.
-std::int64_t classes_of(const Graph& g, ValueId labels) {
-  for (const Node& node : g.nodes) {
-    if (node.op->name == "cross_entropy" && node.inputs[1] == labels) return g.type(node.inputs[0]).dims.back();
-  }
-  return std::int64_t{1} << 31;
-}
+std::string text_of(std::span<const std::int64_t> shape) { return to_string(Dims(shape.begin(), shape.end())); }
 
 }  // namespace
 
 std::int64_t Network::check(Purpose purpose, const Feed& feed, bool targets) const {
-  const Graph& g = graph(purpose);
-  if (static_cast<int>(feed.x.size()) != g.count(Leaf::x)) {
-    throw ValueError(concat("expected ", g.count(Leaf::x), " input arrays, got ", feed.x.size()));
+  const Interface& g = interface(purpose);
+  if (feed.x.size() != g.x.size()) {
+    throw ValueError(concat("expected ", g.x.size(), " input arrays, got ", feed.x.size()));
   }
-  if (targets && static_cast<int>(feed.y.size()) != g.count(Leaf::target)) {
-    throw ValueError(concat("expected ", g.count(Leaf::target), " target arrays, got ", feed.y.size()));
-  }
-  const std::int64_t rows = feed.x.empty() ? 0 : feed.x[0].rows();
+  const std::int64_t rows = feed.x.empty() ? 0 : feed.x[0].rows;
   const auto same_rows = [&](const HostArray& a, const std::string& name) {
-    if (a.rows() != rows) {
-      throw ValueError(concat(name, ": expected ", rows, " rows as in x, got ", a.rows()));
-    }
+    if (a.rows != rows) throw ValueError(concat(name, ": expected ", rows, " rows as in x, got ", a.rows));
   };
-  for (std::size_t id = 0; id < g.values.size(); ++id) {
-    const Value& v = g.values[id];
-    if (v.leaf == Leaf::x) {
-      const HostArray& a = feed.x[static_cast<std::size_t>(v.index)];
-      if (!same_shape(v.type, a.shape, false)) {
-        throw ValueError(concat(v.name, ": expected input ", to_string(v.type), ", got ", to_string(a.shape),
-                                a.shape == v.type.dims ? "; for a single row pass x[None]" : ""));
-      }
-      same_rows(a, v.name);
-    } else if (targets && v.leaf == Leaf::target) {
-      const HostArray& a = feed.y[static_cast<std::size_t>(v.index)];
-      if (!same_shape(v.type, a.shape, true)) {
-        throw ValueError(concat(v.name, ": expected ", v.type.kind == Kind::labels ? "labels " : "target ",
-                                to_string(v.type), ", got ", to_string(a.shape)));
-      }
-      same_rows(a, v.name);
-      if (v.type.kind == Kind::labels) {
-        check_labels(a, v.name, classes_of(g, static_cast<ValueId>(id)));
-      } else {
-        check_finite(a, v.name);
-      }
+  for (std::size_t i = 0; i < g.x.size(); ++i) {
+    const HostArray& a = feed.x[i];
+    const Interface::Input& wanted = g.x[i];
+    if (!same_shape(wanted.type, a.shape, false)) {
+      const bool row = std::equal(a.shape.begin(), a.shape.end(), wanted.type.dims.begin(), wanted.type.dims.end());
+      throw ValueError(concat(wanted.name, ": expected input ", to_string(wanted.type), ", got ", text_of(a.shape),
+                              row ? "; for a single row pass x[None]" : ""));
     }
+    same_rows(a, wanted.name);
   }
-  if (targets && feed.weight.data) {
+  if (!targets) return rows;
+  if (feed.y.size() != g.targets.size()) {
+    throw ValueError(concat("expected ", g.targets.size(), " target arrays, got ", feed.y.size()));
+  }
+  for (std::size_t i = 0; i < g.targets.size(); ++i) {
+    const HostArray& a = feed.y[i];
+    const Interface::Input& wanted = g.targets[i];
+    const bool labels = wanted.type.kind == Kind::labels;
+    if (!same_shape(wanted.type, a.shape, true)) {
+      throw ValueError(concat(wanted.name, ": expected ", labels ? "labels " : "target ", to_string(wanted.type),
+                              ", got ", text_of(a.shape)));
+    }
+    same_rows(a, wanted.name);
+    labels ? check_labels(a, wanted.name, wanted.classes) : check_finite(a, wanted.name);
+  }
+  if (feed.weight.data) {
     if (feed.weight.shape.size() != 1) {
-      throw ValueError(concat("sample_weight: expected (", rows, ",), got ", to_string(feed.weight.shape)));
+      throw ValueError(concat("sample_weight: expected (", rows, ",), got ", text_of(feed.weight.shape)));
     }
     same_rows(feed.weight, "sample_weight");
     check_weights(feed.weight, "sample_weight");
@@ -259,14 +259,7 @@ std::int64_t Network::check(Purpose purpose, const Feed& feed, bool targets) con
   return rows;
 }
 
-std::vector<Type> Network::output_types(Purpose purpose) const {
-  const Graph& g = graph(purpose);
-  std::vector<Type> types;
-  for (const ValueId id : g.outputs) types.push_back(g.type(id));
-  return types;
-}
-
-void Network::bind(const Program& program, Workspace& w, Purpose purpose, const Feed& feed, std::int64_t first,
+void Network::bind(const Program& program, Workspace& w, const Interface& interface, const Feed& feed, std::int64_t first,
                    std::int64_t rows, const std::int64_t* order, bool own_inputs) const {
   const Slots& s = program.plan().slots;
   w.base[Slots::gradients] = gradients_.data();
@@ -275,13 +268,13 @@ void Network::bind(const Program& program, Workspace& w, Purpose purpose, const 
   const auto feed_slot = [&](const HostArray& a, int slot, bool labels) {
     std::byte*& base = w.base[static_cast<std::size_t>(slot)];
     HostArray from = a;
-    if (!order) from.data += first * a.width() * static_cast<std::int64_t>(size_of(a.element));
+    if (!order) from.data += first * a.width * static_cast<std::int64_t>(size_of(a.element));
     if (!order && !own_inputs && !labels && is(a.element, dtype_)) {
       base = const_cast<std::byte*>(from.data);  // steps only read inputs
       return;
     }
     const std::size_t element = labels ? 4 : ranvier::size_of(dtype_);
-    base = program.staging(w, slot, std::max<std::int64_t>(1, capacity * a.width()) * static_cast<std::int64_t>(element));
+    base = program.staging(w, slot, std::max<std::int64_t>(1, capacity * a.width) * static_cast<std::int64_t>(element));
     if (labels) {
       gather_labels(from, order, rows, reinterpret_cast<std::int32_t*>(base));
     } else {
@@ -289,12 +282,8 @@ void Network::bind(const Program& program, Workspace& w, Purpose purpose, const 
     }
   };
   for (std::size_t i = 0; i < feed.x.size(); ++i) feed_slot(feed.x[i], s.x + static_cast<int>(i), false);
-  if (s.weight > s.target && !feed.y.empty()) {
-    const Graph& g = graph(purpose);
-    for (const Value& v : g.values) {
-      if (v.leaf != Leaf::target) continue;
-      feed_slot(feed.y[static_cast<std::size_t>(v.index)], s.target + v.index, v.type.kind == Kind::labels);
-    }
+  for (std::size_t i = 0; i < feed.y.size(); ++i) {
+    feed_slot(feed.y[i], s.target + static_cast<int>(i), interface.targets[i].type.kind == Kind::labels);
   }
   if (s.doutput > s.weight) {
     w.base[static_cast<std::size_t>(s.weight)] = nullptr;
@@ -318,14 +307,14 @@ void Network::predict(const Feed& feed, std::int64_t rows, std::int64_t block, c
   const std::shared_ptr<const Program> program = this->program(Purpose::infer, std::min(rows, block));
   const Borrowed w(*program);
   const Plan& plan = program->plan();
-  const std::vector<Type> types = output_types(Purpose::infer);
+  const Interface& interface = this->interface(Purpose::infer);
   const Locks locks(*this, false);
   for (std::int64_t first = 0; first < rows; first += block) {
     const std::int64_t n = std::min(block, rows - first);
-    bind(*program, *w, Purpose::infer, feed, first, n, nullptr, false);
+    bind(*program, *w, interface, feed, first, n, nullptr, false);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       w->base[static_cast<std::size_t>(plan.slots.output) + i] =
-          outputs[i] + first * types[i].count() * static_cast<std::int64_t>(ranvier::size_of(dtype_));
+          outputs[i] + first * interface.outputs[i].count() * static_cast<std::int64_t>(ranvier::size_of(dtype_));
     }
     Frame f{};
     f.rows = n;
@@ -345,11 +334,12 @@ double Network::run_batch(Purpose purpose, const Feed& feed, std::int64_t first,
                           const std::int64_t* order, const std::vector<std::byte*>& predictions) {
   const std::shared_ptr<const Program> program = this->program(purpose, rows);
   const Borrowed w(*program);
-  bind(*program, *w, purpose, feed, first, rows, order, false);
+  const Interface& interface = this->interface(purpose);
+  bind(*program, *w, interface, feed, first, rows, order, false);
   program->run(*w, frame(rows));
   const Plan& plan = program->plan();
   for (std::size_t i = 0; i < predictions.size(); ++i) {
-    const std::size_t row = static_cast<std::size_t>(output_types(purpose)[i].count()) * ranvier::size_of(dtype_);
+    const std::size_t row = static_cast<std::size_t>(interface.outputs[i].count()) * ranvier::size_of(dtype_);
     const std::byte* from = w->base[static_cast<std::size_t>(plan.outputs[i].slot)] + plan.outputs[i].offset;
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t to = order ? order[r] : first + r;
@@ -392,7 +382,8 @@ void Network::update(double grad_scale) {
   prepare_update(grad_scale);
   const std::shared_ptr<const Program> program = this->program(Purpose::update, 1);
   const Borrowed w(*program);
-  bind(*program, *w, Purpose::update, {}, 0, 1, nullptr, false);
+  static const Interface kNothing({}, DType::f32);
+  bind(*program, *w, kNothing, {}, 0, 1, nullptr, false);
   program->run(*w, frame(1));
   ++updates;
 }
@@ -417,11 +408,11 @@ void Network::forward(const Feed& feed, std::int64_t rows, const std::vector<std
   }
   const Locks locks(*this, false);
   const Plan& plan = program->plan();
-  bind(*program, *tape_, Purpose::forward, feed, 0, rows, nullptr, /*own_inputs=*/true);
+  bind(*program, *tape_, interface(Purpose::forward), feed, 0, rows, nullptr, /*own_inputs=*/true);
   tape_rows_ = rows;
   tape_step_ = static_cast<std::uint32_t>(training_step);
   program->run(*tape_, frame(rows), 0, plan.backward_begin);
-  const std::vector<Type> types = output_types(Purpose::forward);
+  const std::vector<Type>& types = interface(Purpose::forward).outputs;
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const std::byte* from = tape_->base[static_cast<std::size_t>(plan.outputs[i].slot)] + plan.outputs[i].offset;
     std::memcpy(outputs[i], from, static_cast<std::size_t>(rows * types[i].count()) * ranvier::size_of(dtype_));
@@ -434,21 +425,21 @@ void Network::forward(const Feed& feed, std::int64_t rows, const std::vector<std
 void Network::backward(const std::vector<HostArray>& dy, const std::vector<std::byte*>& dx) {
   const std::lock_guard state(state_mutex_);
   if (!tape_ready_) throw std::runtime_error("backward: call forward(x, training=True) first");
-  const std::vector<Type> types = output_types(Purpose::forward);
+  const std::vector<Type>& types = interface(Purpose::forward).outputs;
   if (dy.size() != types.size()) {
     throw ValueError(concat("backward: expected ", types.size(), " gradients, got ", dy.size()));
   }
   for (std::size_t i = 0; i < dy.size(); ++i) {
-    if (dy[i].rows() != tape_rows_ || !same_shape(types[i], dy[i].shape, false)) {
+    if (dy[i].rows != tape_rows_ || !same_shape(types[i], dy[i].shape, false)) {
       throw ValueError(concat("backward: expected dy ", to_string(types[i]), " with ", tape_rows_, " rows, got ",
-                              to_string(dy[i].shape)));
+                              text_of(dy[i].shape)));
     }
   }
   const Locks locks(*this, false);
   const Plan& plan = tape_program_->plan();
   for (std::size_t i = 0; i < dy.size(); ++i) {
     const int slot = plan.slots.doutput + static_cast<int>(i);
-    std::byte* to = tape_program_->staging(*tape_, slot, std::max<std::int64_t>(1, plan.request.capacity * dy[i].width()) *
+    std::byte* to = tape_program_->staging(*tape_, slot, std::max<std::int64_t>(1, plan.request.capacity * dy[i].width) *
                                                              static_cast<std::int64_t>(ranvier::size_of(dtype_)));
     gather(dy[i], nullptr, tape_rows_, dtype_, to);
     tape_->base[static_cast<std::size_t>(slot)] = to;
@@ -458,12 +449,7 @@ void Network::backward(const std::vector<HostArray>& dy, const std::vector<std::
   tape_program_->run(*tape_, f, plan.backward_begin, plan.steps.size());
   for (std::size_t i = 0; i < dx.size(); ++i) {
     const Location& place = plan.dx[i];
-    const Graph& g = graph(Purpose::forward);
-    Type type;
-    for (const Value& v : g.values) {
-      if (v.leaf == Leaf::x && v.index == static_cast<int>(i)) type = v.type;
-    }
-    const std::size_t bytes = static_cast<std::size_t>(tape_rows_ * type.count()) * ranvier::size_of(dtype_);
+    const std::size_t bytes = static_cast<std::size_t>(tape_rows_ * interface(Purpose::forward).x[i].type.count()) * ranvier::size_of(dtype_);
     if (place.slot < 0) {
       std::memset(dx[i], 0, bytes);
     } else {
@@ -511,7 +497,7 @@ std::string Network::profile(const Feed& feed, std::int64_t rows, int repeats) {
   for (const Buffer& slot : slots_) keep(slot.data(), slot.size());
   const std::shared_ptr<const Program> program = this->program(Purpose::train, rows);
   const Borrowed w(*program);
-  bind(*program, *w, Purpose::train, feed, 0, rows, nullptr, false);
+  bind(*program, *w, interface(Purpose::train), feed, 0, rows, nullptr, false);
   prepare_update(1);
   const std::size_t steps = program->plan().steps.size();
   std::vector<std::vector<double>> times(steps);

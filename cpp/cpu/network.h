@@ -2,7 +2,7 @@
 // Knows nothing of Python. Several threads may predict at once; what writes state runs alone.
 #pragma once
 
-#include <map>
+#include <array>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -56,11 +56,28 @@ int slots_of(const OptimizerSettings&, bool used[3]);  // which of the three slo
 
 // What train runs when gradients accumulate over batches is a purpose of its own.
 enum class Purpose : std::uint8_t { infer, forward, train, accumulate, evaluate, update };
+inline constexpr std::size_t kPurposes = 6;
 
 // A batch or a whole set: arrays of equal rows. weight.data null: all ones.
 struct Feed {
   std::vector<HostArray> x, y;
   HostArray weight;
+};
+
+// A purpose's graph, and what it asks of a feed, looked up once.
+struct Interface {
+  struct Input {
+    Type type;
+    std::string name;
+    std::int64_t classes;  // of labels
+  };
+  Graph graph;
+  std::vector<Input> x, targets;
+  std::vector<Type> outputs;
+  double flops_per_row = 0;       // an estimate of the forward work
+  std::int64_t default_block = 1;  // rows a block where the caller names none
+
+  Interface(Graph, DType);
 };
 
 class Network {
@@ -70,17 +87,10 @@ class Network {
   DType dtype() const { return dtype_; }
   std::size_t parameter_count() const { return parameters_.size(); }
   void set_graph(Purpose, Graph);  // infer, forward, train or evaluate
-  const Graph& graph(Purpose) const;
-  bool has_graph(Purpose) const;
+  const Interface& interface(Purpose) const;  // RuntimeError where the purpose has no graph yet
   void set_optimizer(std::shared_ptr<const OptimizerSettings>, int accumulate_steps);
-  // An estimate of the work, to decide whether the caller's lock is worth releasing.
-  double flops(Purpose, std::int64_t rows) const;
-  // Rows a block when the caller names none: an arena of about a megabyte, which stays in L2.
-  std::int64_t default_block() const;
-
   // Checks of a feed against the graph of a purpose: shapes, equal rows, finite targets, labels in range. Returns rows.
   std::int64_t check(Purpose, const Feed&, bool targets) const;
-  std::vector<Type> output_types(Purpose) const;
 
   void predict(const Feed&, std::int64_t rows, std::int64_t block, const std::vector<std::byte*>& outputs);
   // One batch: rows order[0..rows) of the feed (order null: from `first` on). Returns the loss. predictions (empty: not
@@ -111,7 +121,7 @@ class Network {
   class Locks;
 
   PlanRequest request(Purpose, std::int64_t capacity) const;
-  void bind(const Program&, Workspace&, Purpose, const Feed&, std::int64_t first, std::int64_t rows,
+  void bind(const Program&, Workspace&, const Interface&, const Feed&, std::int64_t first, std::int64_t rows,
             const std::int64_t* order, bool own_inputs) const;
   Frame frame(std::int64_t rows) const;
   void prepare_update(double grad_scale);
@@ -121,12 +131,13 @@ class Network {
 
   std::vector<Parameter> parameters_;
   std::vector<std::shared_ptr<Store>> stores_;
+  std::vector<Store*> lock_order_;  // by address, so that two networks that share some never deadlock
   std::vector<int> store_of_;  // by parameter
   std::vector<std::int64_t> gradient_offsets_;
   DType dtype_;
   std::uint64_t seed_;
   Buffer gradients_;
-  std::map<Purpose, Graph> graphs_;
+  std::array<std::unique_ptr<Interface>, kPurposes> interfaces_;
 
   std::shared_ptr<const OptimizerSettings> optimizer_;
   int accumulate_steps_ = 1, pending_ = 0;
@@ -135,7 +146,7 @@ class Network {
   UpdateContext update_;
 
   std::mutex plans_mutex_;
-  std::map<Purpose, std::shared_ptr<const Program>> plans_;
+  std::array<std::shared_ptr<const Program>, kPurposes> plans_;
 
   std::mutex state_mutex_;  // gradients, slots, counters, tape
   std::shared_ptr<const Program> tape_program_;

@@ -161,7 +161,7 @@ Type broadcast(const Call& call, const Type& a, const Type& b) {
   return out;
 }
 
-ValueId sum_to(Builder& g, const Node& node, ValueId d, const Type& to) {
+ValueId sum_to(Builder& g, const Node& node, ValueId d, Type to) {
   const Type from = g.type(d);
   if (from == to) return d;
   const int rank = from.rank();

@@ -130,6 +130,6 @@ void add_loss_ops(OpList&);
 // NumPy's broadcasting of full shapes; fails with the call's name.
 Type broadcast(const Call&, const Type& a, const Type& b);
 // Sums d over what broadcasting `to` had repeated, so that the result has type `to`.
-ValueId sum_to(Builder&, const Node&, ValueId d, const Type& to);
+ValueId sum_to(Builder&, const Node&, ValueId d, Type to);  // by value: adding nodes moves the builder's types
 
 }  // namespace ranvier

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Shape = tuple[int | None, ...]
-Array = NDArray[Any]
+_Shape = tuple[int | None, ...]
+_Array = NDArray[Any]
 
 __version__: str
 
@@ -20,15 +20,15 @@ __version__: str
 def operations() -> list[str]:
     """The name of every operation that a graph takes."""
 
-def infer_shapes(op: str, inputs: Sequence[Shape], attributes: Mapping[str, object], scope: str = "") -> list[Shape]:
+def infer_shapes(op: str, inputs: Sequence[_Shape], attributes: Mapping[str, object], scope: str = "") -> list[_Shape]:
     """Shapes of the outputs of ``op``; ValueError, beginning with ``scope`` (a layer's name) or the op's name."""
 
 def run(
     op: str,
     inputs: Sequence[object],
     attributes: Mapping[str, object] | None = None,
-    out: Sequence[Array | None] | None = None,
-) -> tuple[Array, ...]:
+    out: Sequence[_Array | None] | None = None,
+) -> tuple[_Array, ...]:
     """Run one operation on arrays now.
 
     All arrays of one call have one dtype, float32 or float64 (mixed: TypeError); integers, bool and lists count as
@@ -36,7 +36,7 @@ def run(
     """
 
 def optimizer_step(
-    optimizer: Optimizer, param: Array, grad: Array, slots: Sequence[Array | None], step: int
+    optimizer: Optimizer, param: _Array, grad: _Array, slots: Sequence[_Array | None], step: int
 ) -> None:
     """One update of ``param`` and ``slots`` in place (no clipping by norm)."""
 
@@ -46,15 +46,15 @@ class Graph:
     """Nodes in the order they were added."""
 
     def __init__(self) -> None: ...
-    def input(self, role: str, kind: str, shape: Shape, name: str) -> int:
+    def input(self, role: str, kind: str, shape: _Shape, name: str) -> int:
         """role: "x", "target" or "weight"; kind: "real" or "labels". Numbered within a role in the order of the calls."""
     def parameter(self, index: int, shape: tuple[int, ...], name: str) -> int:
         """index: the place in the parameter list of the Network that will run the graph."""
-    def constant(self, array: Array) -> int:
+    def constant(self, array: _Array) -> int:
         """A value known now (kept in float64; no batch axis)."""
     def add(self, op: str, inputs: Sequence[int], attributes: Mapping[str, object], scope: str = "") -> list[int]:
         """Append a node and return its outputs. Attributes: int, float, bool, str, or a sequence of int or float."""
-    def shape(self, value: int) -> Shape: ...
+    def shape(self, value: int) -> _Shape: ...
     def set_outputs(self, values: Sequence[int]) -> None: ...
     def set_loss(self, value: int) -> None:
         """A value of shape () whose gradient training follows."""
@@ -70,9 +70,9 @@ class Store:
     @property
     def version(self) -> int:
         """Grows by one at each write and each update."""
-    def view(self, index: int) -> Array:
+    def view(self, index: int) -> _Array:
         """A live, read-only view."""
-    def write(self, index: int, values: Array) -> None:
+    def write(self, index: int, values: _Array) -> None:
         """Overwrite one parameter (same shape; converted to the store's dtype)."""
 
 class Optimizer:
@@ -111,7 +111,8 @@ class Network:
         "evaluate" (as infer, with a loss)."""
     def set_optimizer(self, optimizer: Optimizer, accumulate_steps: int = 1) -> None:
         """Fresh slots, step count 0. With accumulate_steps = k an update uses the mean gradient of k batches."""
-    training_step: int  # optimiser steps done; also the counter of dropout masks
+    training_step: int  # training batches run, forward(training=True) included: the counter of dropout masks
+    updates: int  # optimiser steps done: Adam's t
     # x and y below: one array, or a list or tuple of arrays where the graph has several.
     def predict(self, x: object, batch_size: int | None = None, out: object = None) -> Any: ...
     def train_step(self, x: object, y: object, sample_weight: object = None) -> float: ...
@@ -123,7 +124,7 @@ class Network:
         sample_weight: object = None,
         batch_size: int = 32,
         order: NDArray[np.int64] | None = None,
-        predictions: Sequence[Array] | None = None,
+        predictions: Sequence[_Array] | None = None,
     ) -> Epoch:
         """purpose "train" (with updates) or "evaluate". Checks everything (lengths, shapes, finite targets, labels in
         range) before any kernel runs. predictions: arrays (rows, ...) of the dtype that receive the outputs, row i of
@@ -131,13 +132,13 @@ class Network:
     def forward(self, x: object, training: bool = False) -> Any: ...
     def backward(self, dy: object) -> Any:
         """Adds to the gradients; returns dx, one array for each x. RuntimeError without a forward(training=True)."""
-    def value_gradient(self, value: int) -> Array:
+    def value_gradient(self, value: int) -> _Array:
         """A copy of the gradient of a value of the "forward" graph, left by the last backward."""
     def step(self) -> None: ...
     def zero_grad(self) -> None: ...
-    def gradient(self, index: int) -> Array:
+    def gradient(self, index: int) -> _Array:
         """A live, writable view."""
-    def optimizer_state(self) -> list[Array]:
+    def optimizer_state(self) -> list[_Array]:
         """Flat, live arrays of the slots in use (for saving)."""
     def plan(self, purpose: str, rows: int) -> Plan: ...
     def profile(self, x: object, y: object, repeats: int = 20) -> str:

@@ -1,7 +1,8 @@
 """Architectures as plain data: what ``save``, pickles and copies hold beside the weights.
 
-``{"format": 1, "objects": [...], "model": {"ref": i}}``: layers, their calls, operations, inputs and constants in an
-order in which each can be made from those before it. A layer is its class and its constructor's arguments.
+``{"format": 1, "dtype": "float32", "objects": [...], "model": {"ref": i}}``: layers, their calls, operations, inputs
+and constants in an order in which each can be made from those before it. A layer is its class and its constructor's
+arguments.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from ranvier import initializers, layers
+from ranvier.functional.activations import ACTIVATIONS
 from ranvier.layers.base import Layer
+from ranvier.network import RecordedGraph
 from ranvier.tensor import Constant, LayerCall, OpCall, Parameter, Placeholder, Tensor, ordered, record
 
 _INITIALIZERS = {
@@ -30,11 +33,11 @@ def built_in_layers() -> dict[str, type[Layer]]:
     return {kind.__name__: kind for kind in kinds}
 
 
-def to_config(model: Layer, for_json: bool = True) -> dict[str, Any]:
+def to_config(model: RecordedGraph, for_json: bool = True) -> dict[str, Any]:
     """The model's architecture. ``for_json``: as plain data, or TypeError; else own classes and objects stay."""
     encoder = _Encoder(for_json)
     reference = encoder.layer(model)
-    return {"format": 1, "objects": encoder.objects, "model": reference}
+    return {"format": 1, "dtype": model.dtype, "objects": encoder.objects, "model": reference}
 
 
 class _Encoder:
@@ -106,6 +109,8 @@ class _Encoder:
             fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
             arguments = {name: self.value(item, what) for name, item in fields.items()}
             return {"initializer": type(value).__name__, "arguments": arguments}
+        if value in ACTIVATIONS.values():
+            return str(value.__name__)
         if self.for_json:
             raise TypeError(f"{what} cannot be saved, as it is of {type(value)}; override get_config()")
         return {"object": value}
@@ -121,7 +126,10 @@ def from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | N
     decoder = _Decoder({**built_in_layers(), **(custom_objects or {})})
     for entry in config["objects"]:
         decoder.objects.append(decoder.make(entry))
-    return decoder.objects[config["model"]["ref"]]
+    model = decoder.objects[config["model"]["ref"]]
+    if model.dtype != config["dtype"]:
+        model.convert(config["dtype"])
+    return model
 
 
 class _Decoder:

@@ -59,7 +59,7 @@ def load(path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None 
     ...     path = os.path.join(folder, "model.safetensors")
     ...     model.save(path)
     ...     same = rv.load(path)
-    >>> (same.predict([[1, 2, 3]]) == model.predict([[1, 2, 3]])).all()
+    >>> same.predict([[1, 2, 3]]).tolist() == model.predict([[1, 2, 3]]).tolist()
     True
     """
     from ranvier.model import Model  # which stands on this module

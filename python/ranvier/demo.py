@@ -118,7 +118,8 @@ def compare(x: Array, y: Array) -> dict[str, float]:
 
 
 def _print_times(seconds: Mapping[str, float]) -> None:
-    print(f"time a step, batch {BATCH}, {_core.num_threads()} threads, losses equal after {_STEPS} steps:")
+    threads = f"{_core.num_threads()} thread{'s' if _core.num_threads() > 1 else ''}"
+    print(f"time a step, batch {BATCH}, {threads}, losses equal after {_STEPS} steps:")
     for name, value in seconds.items():
         ratio = "" if name == "ranvier" else f"  {value / seconds['ranvier']:5.1f} times ranvier's"
         print(f"  {name:8s} {value * 1e6:8.1f} us{ratio}", flush=True)
@@ -240,9 +241,10 @@ def draw(
     require("matplotlib", _INSTALL, "the demo")
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a display
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     said = logits.argmax(axis=1)
-    figure = Figure(figsize=(11, 6.2), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(11, 6.2), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
     FigureCanvasAgg(figure)
     parts: Any = figure.subfigures(1, 2, width_ratios=(1, 1.05), wspace=0.04)
     title = f"ranvier: digits {'-'.join(map(str, WIDTHS))}   ·   test accuracy {np.mean(said == y):.2f}"
@@ -261,23 +263,24 @@ def _draw_curves(figure: Any, history: Mapping[str, Sequence[float]]) -> None:
         axis.plot(epochs, history[f"val_{name}"], color=_TEST, linewidth=1.8, marker=marker, label="test")
         axis.set_title(name, loc="left", fontsize=11, color=_INK)
         axis.grid(True, color="#e5e7eb", linewidth=0.8)
-        axis.tick_params(colors=_INK, labelsize=9, length=0)
+        axis.tick_params(which="both", colors=_INK, labelsize=9, length=0)
         axis.set_axisbelow(True)
         for side, spine in axis.spines.items():
             spine.set_visible(side == "bottom")
             spine.set_color(_FAINT)
     axes[0].set_yscale("log")
     axes[0].legend(frameon=False, labelcolor=_INK, fontsize=9)
-    axes[1].set_ylim(top=1.005)
+    axes[1].set_ylim(min(0.9, history["accuracy"][-1], history["val_accuracy"][-1]) - 0.02, 1.005)
+    axes[1].locator_params(axis="x", integer=True)
     axes[1].set_xlabel("epoch", color=_INK, fontsize=10)
 
 
 def _draw_digits(figure: Any, x: Array, y: Array, said: Array, logits: Array) -> None:
     wrong, right = np.flatnonzero(said != y), np.flatnonzero(said == y)
-    shown = np.concatenate([wrong[: _COLUMNS * 2], right])[: _ROWS * _COLUMNS]
+    shown = np.concatenate([wrong[:_COLUMNS], right])[: _ROWS * _COLUMNS]
     exp = np.exp(logits - logits.max(axis=1, keepdims=True))
     sure = exp.max(axis=1) / exp.sum(axis=1)
-    figure.suptitle("what the network said of test digits", fontsize=11, color=_INK, x=0.04, ha="left")
+    figure.suptitle("what the network said of test digits, mistakes first", fontsize=11, color=_INK, x=0.04, ha="left")
     for axis, i in zip(np.ravel(figure.subplots(_ROWS, _COLUMNS)), shown, strict=True):
         axis.imshow(x[i].reshape(8, 8), cmap="gray_r", interpolation="nearest")
         axis.set(xticks=[], yticks=[])
@@ -285,7 +288,7 @@ def _draw_digits(figure: Any, x: Array, y: Array, said: Array, logits: Array) ->
         for spine in axis.spines.values():
             spine.set_color(_WRONG if miss else "#d1d5db")
             spine.set_linewidth(2 if miss else 1)
-        text = f"{said[i]}, is a {y[i]}" if miss else f"{said[i]}"
+        text = f"{said[i]}  (is {y[i]})" if miss else f"{said[i]}"
         axis.set_title(text, fontsize=12, color=_WRONG if miss else _INK, fontweight="bold", pad=4)
         axis.set_xlabel(f"{100 * sure[i]:.0f} % sure", fontsize=8, color="#6b7280", labelpad=3)
 

@@ -127,7 +127,7 @@ class Model(RecordedGraph):
         }
         self._targets = self._train_step = None
         if dtype != self.dtype:
-            self._convert(dtype)
+            self.convert(dtype)
         if self._network is not None:
             self._network.set_optimizer(chosen_optimizer, accumulate_steps)
 
@@ -221,7 +221,7 @@ class Model(RecordedGraph):
         return training.evaluate(self, x, y, batch_size=batch_size, sample_weight=sample_weight)
 
     def predict(self, x: Any, batch_size: int | None = None, out: Any = None) -> Any:
-        """The outputs for any number of rows, as they are (logits), in the model's dtype; a list for several outputs.
+        """The outputs for any number of rows, as they are (logits), in the model's dtype; a tuple for several outputs.
 
         x: (rows, ...), or a list of arrays for several inputs. batch_size: rows at a time, to save memory; the result
         is the same to the bit. out: an array, or several, for the result.
@@ -237,7 +237,7 @@ class Model(RecordedGraph):
         return self._network_of(x).forward(x, training)
 
     def backward(self, dy: Any) -> Any:
-        """From the gradient of the last ``forward(training=True)``'s output: add to ``gradients()``, return the input's.
+        """From the gradient of the last ``forward(training=True)``'s output: add to ``gradients()``, return that of x.
 
         Lists for several outputs and inputs. RuntimeError without such a forward.
         """
@@ -363,11 +363,11 @@ class Model(RecordedGraph):
 
     def _state(self) -> dict[str, Any]:
         """All but the architecture, for pickles and copies."""
-        state: dict[str, Any] = {"dtype": self.dtype, "history": self.history}
+        state: dict[str, Any] = {"history": self.history}
         if self.built:
             state["parameters"] = {name: value.copy() for name, value in self.parameters().items()}
         if self._optimizer is not None:
-            state["compile"] = {"optimizer": self.optimizer, "loss": self.losses, "dtype": self.dtype, **self._settings}
+            state["compile"] = {"optimizer": self.optimizer, "loss": self.losses, **self._settings}
             if self._network is not None:
                 state["slots"] = [slot.copy() for slot in self._network.optimizer_state()]
                 state["counters"] = (self._network.training_step, self._network.updates)
@@ -427,8 +427,6 @@ class Sequential(Model):
 
 def _restored(config: Mapping[str, Any], state: Mapping[str, Any]) -> Model:
     model: Model = architecture.from_config(config)
-    if model.dtype != state["dtype"]:
-        model._convert(state["dtype"])
     model.history = state["history"]
     if "parameters" in state:
         model.set_parameters(state["parameters"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ class RecordedGraph(Layer):
     def _start(self, seed: int | None) -> None:
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
             raise ValueError(f"{type(self).__name__}: expected a seed >= 0 or None, got {seed!r}")
-        self.seed = secrets.randbits(32) if seed is None else int(seed)
+        self.seed = int.from_bytes(os.urandom(4)) if seed is None else int(seed)
         self.dtype = "float32"
         self.inputs: tuple[Tensor, ...] = ()
         self.outputs: tuple[Tensor, ...] = ()
@@ -166,9 +166,9 @@ class RecordedGraph(Layer):
         for parameter in parameters:
             parameter.models.add(self)
         if stored - {self.dtype}:
-            self._convert(self.dtype)
+            self.convert(self.dtype)
 
-    def _convert(self, dtype: str) -> None:
+    def convert(self, dtype: str) -> None:
         """Another dtype for the parameters, and for all models that share some of them."""
         models, parameters = [self], dict[Parameter, None]()
         for model in models:  # grows while it is walked

@@ -26,7 +26,7 @@ Shape = tuple[int | None, ...]  # None, in first place only, is the batch axis
 _serial = itertools.count()
 
 
-@dataclass(eq=False, frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, repr=False, slots=True)
 class Placeholder:
     """A value that a call brings: an input of the model, a target or the sample weights."""
 
@@ -35,14 +35,14 @@ class Placeholder:
     name: str = "x"
 
 
-@dataclass(eq=False, frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, repr=False, slots=True)
 class Constant:
     """A value known now, in float64."""
 
     array: Array
 
 
-@dataclass(eq=False, frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, repr=False, slots=True)
 class OpCall:
     """One use of a native operation; ``scope`` is the layer that made it, for messages and plans."""
 
@@ -52,7 +52,7 @@ class OpCall:
     scope: str = ""
 
 
-@dataclass(eq=False, frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, repr=False, slots=True)
 class LayerCall:
     """One use of a layer; its operations are recorded anew each time that a model is traced."""
 

@@ -89,6 +89,9 @@ def fit(
         if not isinstance(callback, Callback):
             raise TypeError(f"fit: expected callbacks of type rv.Callback, got {callback!r}")
         callback.model = model
+    for data in (train, validation):
+        if data is not None:  # what is wrong with it is said before anything is trained
+            _open(model, "evaluate", data, batch_size)
 
     first = model.history.epochs
     logs: dict[str, float] = {}
@@ -142,16 +145,23 @@ def _rows(model: Model, what: str, x: Any, y: Any, sample_weight: ArrayLike | No
     )
 
 
-def _pass(
-    model: Model, purpose: str, data: Rows, batch_size: int, order: Any = None, shown: _Progress | None = None
-) -> dict[str, float]:
-    """One pass over the data in native slices; the loss and the metrics of the whole."""
+def _open(
+    model: Model, purpose: str, data: Rows, batch_size: int, order: Any = None
+) -> tuple[_core.Epoch, list[Array] | None]:
+    """A pass over the data, checked but not begun, and the arrays that will hold the outputs if metrics want them."""
     network = model._network_for(data.x, data.y)
     predictions: list[Array] | None = None
     if any(model.metrics):
         predictions = [np.empty((len(data), *_sample(output)), model.dtype) for output in model.outputs]
     x, y = one_or_list(data.x), one_or_list(data.y)
-    run = network.epoch(purpose, x, y, data.weight, int(batch_size), order, predictions)
+    return network.epoch(purpose, x, y, data.weight, int(batch_size), order, predictions), predictions
+
+
+def _pass(
+    model: Model, purpose: str, data: Rows, batch_size: int, order: Any = None, shown: _Progress | None = None
+) -> dict[str, float]:
+    """One pass over the data in native slices; the loss and the metrics of the whole."""
+    run, predictions = _open(model, purpose, data, batch_size, order)
     # Python handles signals when a slice returns: Ctrl-C is raised here, with all steps up to it done.
     while not run.run(_SLICE):
         if shown is not None:
@@ -177,7 +187,7 @@ class _Progress:
         self._rows = rows
         self._first, self._last = first, first + epochs
         notebook = "ipykernel" in sys.modules
-        wanted = progress or (progress is None and (notebook or sys.stderr.isatty()))
+        wanted = progress or (progress is None and (notebook or (sys.stderr is not None and sys.stderr.isatty())))
         if wanted:
             try:
                 if notebook:

@@ -42,15 +42,15 @@ double gelu_tanh_argument(double x) { return 1.5957691216057308 * (x + 0.044715 
 const Function kFunctions[] = {
     {"exp", Unary::exp, false, [](double x) { return std::exp(x); }, 1.1, 1.1, kMin},
     {"log", Unary::log, false, [](double x) { return x < 0 ? NAN : std::log(x < kMin ? 0 : x); }, 1.1, 1.1, kMin},
-    {"cosh", Unary::cosh, false, [](double x) { return std::cosh(x); }, 1.5, 1.5, kMin},
-    {"sinh", Unary::cosh, true, [](double x) { return std::sinh(x); }, 1.5, 1.5, kMin},
+    {"cosh", Unary::cosh, false, [](double x) { return std::cosh(x); }, 2, 2, kMin},
+    {"sinh", Unary::cosh, true, [](double x) { return std::sinh(x); }, 2, 2, kMin},
     {"expm1", Unary::elu, false, [](double x) { return x > 0 ? x : std::expm1(x); }, 1.1, 1.1, kMin},
-    {"sigmoid", Unary::sigmoid, false, sigmoid, 2.5, 2.5, kMin},
+    {"sigmoid", Unary::sigmoid, false, sigmoid, 3, 3, kMin},
     {"tanh", Unary::tanh, false, [](double x) { return std::tanh(x); }, 3, 3, kMin},
-    {"silu", Unary::silu, false, [](double x) { return x * sigmoid(x); }, 2.5, 2.5, 32 * kMin},
+    {"silu", Unary::silu, false, [](double x) { return x * sigmoid(x); }, 3, 3, 32 * kMin},
     {"softplus", Unary::softplus, false, softplus, 2, 2, kMin},
-    {"gelu", Unary::gelu, false, [](double x) { return x * normal_cdf(x); }, 5, 70, 16 * kMin},
-    {"gelu_tanh", Unary::gelu_tanh, false, [](double x) { return x * sigmoid(gelu_tanh_argument(x)); }, 3, 3, 16 * kMin,
+    {"gelu", Unary::gelu, false, [](double x) { return x * normal_cdf(x); }, 7, 75, 16 * kMin},
+    {"gelu_tanh", Unary::gelu_tanh, false, [](double x) { return x * sigmoid(gelu_tanh_argument(x)); }, 2, 2, 16 * kMin,
      true},
 };
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import erf, pi, sqrt
+from math import erfc, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ def phi(x: Array) -> Array:
 
 
 def cdf(x: Array) -> Array:
-    """Its distribution function, (1 + erf(x / sqrt 2)) / 2."""
-    return np.array([(1 + erf(v / sqrt(2))) / 2 for v in x.ravel()]).reshape(x.shape)
+    """Its distribution function, (1 + erf(x / sqrt 2)) / 2 = erfc(-x / sqrt 2) / 2, which keeps its digits below 0."""
+    return np.array([erfc(-v / sqrt(2)) / 2 for v in x.ravel()]).reshape(x.shape)
 
 
 def sigmoid(x: Array) -> Array:

@@ -14,11 +14,12 @@ typedef std::uint32_t Words __attribute__((vector_size(RANVIER_VECTOR_BYTES)));
 typedef std::uint64_t Pairs __attribute__((vector_size(RANVIER_VECTOR_BYTES)));
 inline constexpr std::int64_t kWords = RANVIER_VECTOR_BYTES / sizeof(std::uint32_t);
 
-// multiply_even: the 64-bit products of the words 0, 2, 4, ...; reverse: words 3 2 1 0 of every four. (The masks are full:
-// GCC 12 warns of an uninitialised value inside the plain intrinsics.)
+// multiply_even: the 64-bit products of the words 0, 2, 4, ...; reverse: words 3 2 1 0 of every four. (The masks are
+// full: GCC 12 warns of an uninitialised value inside the plain intrinsics.)
 #if RANVIER_VECTOR_BYTES == 64
 RANVIER_INLINE Words multiply_even(Words a, Words b) {
-  return reinterpret_cast<Words>(_mm512_maskz_mul_epu32(0xff, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+  return reinterpret_cast<Words>(
+      _mm512_maskz_mul_epu32(0xff, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
 }
 RANVIER_INLINE Words reverse(Words a) {
   return reinterpret_cast<Words>(_mm512_maskz_shuffle_epi32(0xffff, reinterpret_cast<__m512i>(a), _MM_PERM_ABCD));

@@ -56,9 +56,7 @@ struct BinaryCrossEntropy {
 };
 
 // log(1 - p) for p in [0, 1], also where 1 - p would round p away.
-RANVIER_INLINE Vec<float> log_of_complement(Vec<float> p) {
-  return p < 0.25f ? log1p_near_zero(-p) : log(1 - p);
-}
+RANVIER_INLINE Vec<float> log_of_complement(Vec<float> p) { return p < 0.25f ? log1p_near_zero(-p) : log(1 - p); }
 RANVIER_INLINE Vec<double> log_of_complement(Vec<double> p) { return by_lane<::log1p>(-p); }
 
 // The bounds are PyTorch's: logarithms of at least -100, a denominator of at least 1e-12.
@@ -179,7 +177,8 @@ void cross_entropy(std::int64_t rows, const CrossEntropy<T>& p, const T* logits,
       weight = p.class_weight ? p.class_weight[p.labels[row]] : 1;
       inner = weight == 0 ? 0 : weight * (x[p.labels[row]] - shift);
     } else {
-      weight = sum_groups<T>(n, [=](const Lanes<T>& lanes, std::int64_t i, auto group) { return lanes + wq_at(i, group); });
+      weight =
+          sum_groups<T>(n, [=](const Lanes<T>& lanes, std::int64_t i, auto group) { return lanes + wq_at(i, group); });
       inner = sum_groups<T>(n, [=](const Lanes<T>& lanes, std::int64_t i, auto group) {
         return lanes + weighted_logits(wq_at(i, group), subtract(load(x + i, group), shift));
       });

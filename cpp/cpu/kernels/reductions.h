@@ -134,8 +134,8 @@ RANVIER_INLINE T sum_groups(std::int64_t n, F next) {
 
 template <class T>
 T sum(std::int64_t n, const T* x) {
-  return sum_groups<T>(
-      n, [=](const Lanes<T>& lanes, std::int64_t i, auto group) { return lanes + load(x + i, group); });
+  return sum_groups<T>(n,
+                       [=](const Lanes<T>& lanes, std::int64_t i, auto group) { return lanes + load(x + i, group); });
 }
 
 template <class T>

@@ -62,8 +62,7 @@ void softmax(std::int64_t rows, std::int64_t n, const T* x, T* y) {
       store(y + i, e, group);
       return lanes + e;
     });
-    each_group(0, n,
-               [=](std::int64_t i, auto group) { store(y + i, scale(load(y + i, group), 1 / total), group); });
+    each_group(0, n, [=](std::int64_t i, auto group) { store(y + i, scale(load(y + i, group), 1 / total), group); });
   }
 }
 
@@ -73,7 +72,8 @@ void softmax_backward(std::int64_t rows, std::int64_t n, const T* dy, const T* y
   for (std::int64_t row = 0; row < rows; ++row, dy += n, y += n, dx += n) {
     const T shift = dot(n, dy, y);
     each_group(0, n, [=](std::int64_t i, auto group) {
-      const Lanes<T> d = map<T>([=](Vec<T> a, Vec<T> b) { return a * (b - shift); }, load(y + i, group), load(dy + i, group));
+      const Lanes<T> d =
+          map<T>([=](Vec<T> a, Vec<T> b) { return a * (b - shift); }, load(y + i, group), load(dy + i, group));
       store(dx + i, d, group);
     });
   }
@@ -99,7 +99,8 @@ void log_softmax_backward(std::int64_t rows, std::int64_t n, const T* dy, const 
   for (std::int64_t row = 0; row < rows; ++row, dy += n, y += n, dx += n) {
     const T total = sum(n, dy);
     each_group(0, n, [=](std::int64_t i, auto group) {
-      const Lanes<T> d = map<T>([=](Vec<T> a, Vec<T> b) { return a - exp(b) * total; }, load(dy + i, group), load(y + i, group));
+      const Lanes<T> d =
+          map<T>([=](Vec<T> a, Vec<T> b) { return a - exp(b) * total; }, load(dy + i, group), load(y + i, group));
       store(dx + i, d, group);
     });
   }

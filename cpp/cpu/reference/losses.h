@@ -33,8 +33,7 @@ ElementLoss<T> mae(T pred, T target, T) {
 template <class T>
 ElementLoss<T> huber(T pred, T target, T delta) {
   const T d = pred - target;
-  if (std::abs(d) <= delta) return {d * d / 2, d};
-  return {delta * (std::abs(d) - delta / 2), std::copysign(delta, d)};
+  return {std::abs(d) <= delta ? d * d / 2 : delta * (std::abs(d) - delta / 2), std::clamp(d, -delta, delta)};
 }
 
 template <class T>
@@ -54,8 +53,9 @@ void row_loss(std::int64_t rows, std::int64_t n, const T* pred, const T* target,
               T* dpred) {
   for (std::int64_t row = 0; row < rows; ++row, pred += n, target += n) {
     if (loss) {
-      loss[row] = sum_by_lanes<T>(n, [=](T lane, std::int64_t i) { return lane + element(pred[i], target[i], param).loss; }) /
-                  static_cast<T>(n);
+      loss[row] =
+          sum_by_lanes<T>(n, [=](T lane, std::int64_t i) { return lane + element(pred[i], target[i], param).loss; }) /
+          static_cast<T>(n);
     }
     for (std::int64_t i = 0; dpred && i < n; ++i)
       dpred[row * n + i] = drow[row] / static_cast<T>(n) * element(pred[i], target[i], param).slope;

@@ -60,7 +60,7 @@ def _unary(name: str, formula: str, saved: str, derivative: str, example: str) -
         f" array for the result.\n\n    >>> {name}({example.split(' -> ')[0]})\n    {example.split(' -> ')[1]}\n    ",
     )
     _label(twin, backward_op, f"dx = dy * ({derivative}); {kinds[saved]}. All arrays have one shape and dtype.")
-    return forward, twin  # type: ignore[return-value]
+    return forward, twin
 
 
 def _label(function: Callable[..., object], name: str, doc: str) -> None:

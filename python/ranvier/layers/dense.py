@@ -7,7 +7,7 @@ from typing import Any
 from ranvier import functional as F
 from ranvier import initializers
 from ranvier.layers.base import Layer
-from ranvier.tensor import Shape, Tensor, format_shape
+from ranvier.tensor import Shape, Tensor
 
 # Activations that pass about half of a symmetric input: He et al. (2015) double the variance for them.
 _RECTIFIERS = {"relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu"}
@@ -53,7 +53,5 @@ class Dense(Layer):
         self.bias = self.add_parameter("bias", (self.units,), self.bias_init) if self.use_bias else None
 
     def call(self, x: Tensor) -> Tensor:
-        expected = (*x.shape[:-1], self.weight.shape[0])
-        self._require(x.shape == expected, f"input {format_shape(expected)}", x.shape)
         y: Tensor = self.activation(F.dense(x, self.weight, self.bias))
         return y
