@@ -1,7 +1,8 @@
 """What all tests share: each instruction set, dtype and number of threads in turn, and a fixed random stream."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,23 @@ def threads() -> Iterator[list[int]]:
     before = _core.num_threads()
     yield [1, 2, 3, 7]
     _core.set_num_threads(before)
+
+
+@pytest.fixture
+def on_each_fma_set() -> Iterator[Callable[[Callable[[], Any]], list[Any]]]:
+    """Runs a function on each instruction set that promises the same bits, and returns the results."""
+    before = _core.isa()
+
+    def run(function: Callable[[], Any]) -> list[Any]:
+        results = []
+        for name in _core.available_isas():
+            if name not in ("reference", "baseline"):  # these have no fused multiply-add
+                _core.set_isa(name)
+                results.append(function())
+        return results
+
+    yield run
+    _core.set_isa(before)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Products: dense with bias and activation, its backward twin, matmul (the graph's side is in test_gradients)."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -145,6 +147,22 @@ def test_threads_change_no_bit(dtype: str, threads: list[int], rng: np.random.Ge
         for result in results[1:]:
             for got, expected in zip(result, results[0], strict=True):
                 np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_float32_is_the_same_on_every_fma_set(shape: Shape, on_each_fma_set: Any, rng: np.random.Generator) -> None:
+    rows, ins, outs = shape
+    shapes = ((rows, ins), (ins, outs), (outs,), (rows, outs))
+    x, w, b, dy = cast("float32", *(draw(rng, "float32", *s) for s in shapes))
+
+    def everything() -> list[Any]:
+        y, saved = F.dense(x, w, b, activation="silu", return_saved=True)
+        return [y, *F.dense_backward(dy, x, w, saved, activation="silu")]
+
+    first, *others = on_each_fma_set(everything)
+    for other in others:
+        for got, expected in zip(other, first, strict=True):
+            np.testing.assert_array_equal(got, expected)
 
 
 @pytest.mark.parametrize("shape", [(515, 700, 600), (1025, 513, 259), (255, 1025, 515)], ids=str)

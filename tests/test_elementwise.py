@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 import ranvier as rv
 import ranvier.functional as F
 import tolerances
-from ranvier import _core
 from reference import elementwise
 
 Array = NDArray[np.float64]
@@ -126,19 +125,14 @@ def test_threads_change_no_bit(name: str, dtype: str, threads: list[int], rng: n
         np.testing.assert_array_equal(result, results[0])
 
 
-def test_float32_is_the_same_on_every_set_with_fma(rng: np.random.Generator) -> None:
-    before, results = _core.isa(), {}
-    sets = [s for s in _core.available_isas() if s not in ("reference", "baseline")]
-    x = {name: values(name, 1001, rng, "float32").astype(np.float32) for name in UNARY}
-    try:
-        for s in sets:
-            _core.set_isa(s)
-            results[s] = {name: getattr(F, name)(x[name]) for name in UNARY}
-    finally:
-        _core.set_isa(before)
-    for s in sets[1:]:
-        for name in UNARY:
-            np.testing.assert_array_equal(results[s][name], results[sets[0]][name], err_msg=f"{name} on {s}")
+@pytest.mark.parametrize("name", UNARY)
+def test_float32_is_the_same_on_every_fma_set(name: str, on_each_fma_set: Any, rng: np.random.Generator) -> None:
+    x = values(name, 1001, rng, "float32").astype(np.float32)
+    kept = saved(name, x, "float32")
+    f, backward = getattr(F, name), getattr(F, f"{name}_backward")
+    first, *others = on_each_fma_set(lambda: (f(x), backward(x[::-1].copy(), *kept)))
+    for other in others:
+        np.testing.assert_array_equal(other, first)
 
 
 SHAPES = [

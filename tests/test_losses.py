@@ -245,6 +245,18 @@ def test_threads_change_no_bit(dtype: str, threads: list[int], rng: np.random.Ge
         np.testing.assert_array_equal(dlogits, results[0][1])
 
 
+@each_loss
+def test_float32_is_the_same_on_every_fma_set(case: str, on_each_fma_set: Any, rng: np.random.Generator) -> None:
+    function = LOSSES[case][2]
+    for width in [*range(1, 34), 257]:
+        pred, target = (a.astype(np.float32) for a in draw(case, rng, "float32", 6, width))
+        options = options_for(case, width)
+        results = on_each_fma_set(lambda p=pred, t=target, o=options: function(p, t, with_grad=True, **o))
+        for loss, dpred in results[1:]:
+            assert loss == results[0][0]
+            np.testing.assert_array_equal(dpred, results[0][1])
+
+
 def test_a_column_of_targets_may_be_flat() -> None:
     pred, target = np.array([[1.0], [2.0]]), np.array([0.0, 4.0])
     assert F.mse(pred, target) == F.mse(pred, target[:, None]) == 2.5

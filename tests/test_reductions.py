@@ -1,5 +1,7 @@
 """sum and mean over axes, on arrays (the graph's side is in test_gradients)."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,15 @@ def test_threads_change_no_bit(dtype: str, threads: list[int], rng: np.random.Ge
             results.append(F.sum(x, axis=axis))
         for result in results[1:]:
             np.testing.assert_array_equal(result, results[0])
+
+
+def test_float32_is_the_same_on_every_fma_set(on_each_fma_set: Any, rng: np.random.Generator) -> None:
+    for count in COUNTS:
+        x = rng.normal(size=(5, count)).astype(np.float32)
+        first, *others = on_each_fma_set(lambda x=x: [F.sum(x, axis=axis) for axis in (None, 0, 1)])
+        for other in others:
+            for got, expected in zip(other, first, strict=True):
+                np.testing.assert_array_equal(got, expected)
 
 
 def test_infinities_and_nan(dtype: str, isa: str) -> None:

@@ -90,3 +90,13 @@ def test_threads_change_no_bit(dtype: str, threads: list[int], rng: np.random.Ge
         results.append((F.softmax(x), F.log_softmax_backward(x, F.log_softmax(x))))
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+
+
+def test_float32_is_the_same_on_every_fma_set(on_each_fma_set: Any, rng: np.random.Generator) -> None:
+    for count in COUNTS:
+        x = rng.normal(size=(5, count)).astype(np.float32)
+        first, *others = on_each_fma_set(
+            lambda x=x: (F.softmax(x), F.log_softmax(x), F.softmax_backward(x, F.softmax(x)))
+        )
+        for other in others:
+            np.testing.assert_array_equal(other, first)

@@ -39,8 +39,9 @@ Program::Program(Plan plan) : plan_(std::move(plan)), constants_(static_cast<std
 }
 
 int threads_for(double flops) {
-  // A region with two barriers costs about 1.5 us, in which one core does 150 to 300 thousand operations.
-  constexpr double kFlopsPerThread = 3e5;
+  // A million operations are 4 us of one core. A region with two barriers costs 0.3 us where the processors are ours,
+  // but tens of us where they are shared and a partner waits for one: smaller shares lose more than they win.
+  constexpr double kFlopsPerThread = 1e6;
   const double pay = flops / kFlopsPerThread;
   if (pay < 2) return 1;
   return std::min(num_threads(), static_cast<int>(std::min(pay, 1e6)));

@@ -74,7 +74,7 @@ std::vector<ValueId> differentiate(Graph& graph, const std::vector<Seed>& seeds)
   std::vector<std::vector<ValueId>> arrived(existing);
   for (const Seed& seed : seeds) arrived[static_cast<std::size_t>(seed.value)].push_back(seed.gradient);
   std::vector<ValueId> gradient(existing, kNone);
-  const auto total = [&](std::size_t id, const std::string& scope) {
+  const auto total = [&](std::size_t id, std::string scope) {  // by value: adding nodes moves the names
     std::vector<ValueId>& parts = arrived[id];
     if (gradient[id] != kNone || parts.empty()) return;
     ValueId sum = parts.back();
