@@ -12,21 +12,36 @@ namespace {
 std::optional<Element> element_of(int num) {
   constexpr bool kLong64 = sizeof(long) == 8;
   switch (num) {
-    case 0: return Element::boolean;
-    case 1: return Element::i8;
-    case 2: return Element::u8;
-    case 3: return Element::i16;
-    case 4: return Element::u16;
-    case 5: return Element::i32;
-    case 6: return Element::u32;
-    case 7: return kLong64 ? Element::i64 : Element::i32;
-    case 8: return kLong64 ? Element::u64 : Element::u32;
-    case 9: return Element::i64;
-    case 10: return Element::u64;
-    case 11: return Element::f32;
-    case 12: return Element::f64;
-    case 23: return Element::f16;
-    default: return std::nullopt;
+    case 0:
+      return Element::boolean;
+    case 1:
+      return Element::i8;
+    case 2:
+      return Element::u8;
+    case 3:
+      return Element::i16;
+    case 4:
+      return Element::u16;
+    case 5:
+      return Element::i32;
+    case 6:
+      return Element::u32;
+    case 7:
+      return kLong64 ? Element::i64 : Element::i32;
+    case 8:
+      return kLong64 ? Element::u64 : Element::u32;
+    case 9:
+      return Element::i64;
+    case 10:
+      return Element::u64;
+    case 11:
+      return Element::f32;
+    case 12:
+      return Element::f64;
+    case 23:
+      return Element::f16;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -55,11 +70,13 @@ Held hold(py::handle object, const char* name) {
   py::dtype dtype = array.dtype();
   std::optional<Element> element = element_of(dtype.num());
   if (dtype.num() == kLongDouble || (element && dtype.byteorder() == '>')) {
-    array = py::array(array.attr("astype")(dtype.num() == kLongDouble ? py::dtype("float64") : dtype.attr("newbyteorder")("=")));
+    array = py::array(
+        array.attr("astype")(dtype.num() == kLongDouble ? py::dtype("float64") : dtype.attr("newbyteorder")("=")));
     element = element_of(array.dtype().num());
   }
   if (!element) {
-    throw TypeError(concat(name, ": expected bool, integers or floats, got dtype ", py::str(dtype).cast<std::string>()));
+    throw TypeError(
+        concat(name, ": expected bool, integers or floats, got dtype ", py::str(dtype).cast<std::string>()));
   }
 
   if ((array.flags() & kWanted) != kWanted) {

@@ -27,9 +27,7 @@ Dims shape_of(const py::array&);
 py::array new_array(DType, const Dims& shape);
 // A caller's output: exactly this dtype and shape, C-contiguous, aligned and writable, else TypeError or ValueError.
 py::array check_out(py::handle out, DType, const Dims& shape, const char* name);
-inline std::byte* data_of(const py::array& array) {
-  return static_cast<std::byte*>(const_cast<void*>(array.data()));
-}
+inline std::byte* data_of(const py::array& array) { return static_cast<std::byte*>(const_cast<void*>(array.data())); }
 DType dtype_named(const std::string& name);  // "float32" or "float64"
 Type type_from(const py::handle& shape);     // a tuple; None in first place: batched
 py::tuple shape_to(const Type&);

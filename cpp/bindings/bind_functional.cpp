@@ -1,8 +1,8 @@
 // One operation on arrays, now: a plan of a single step whose slots are the caller's arrays.
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <cstring>
-
-#include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
 #include "bindings/optimizer.h"
@@ -19,7 +19,7 @@ int labels_operand(const std::string& op) {
 }
 
 struct Operands {
-  std::vector<Held> held;      // as they came
+  std::vector<Held> held;  // as they came
   std::vector<Type> types;
   std::vector<py::array> own;  // as the kernels read them
   DType dtype = DType::f64;
@@ -39,7 +39,8 @@ Operands read_operands(const Op& op, const std::vector<py::object>& inputs) {
     const cpu::Element element = o.held.back().view.element;
     (element == cpu::Element::f32 || element == cpu::Element::f16 ? has_f32 : has_f64) = true;
   }
-  if (has_f32 && has_f64) throw TypeError(concat(op.name, ": float32 and float64 mixed (integers and lists count as float64)"));
+  if (has_f32 && has_f64)
+    throw TypeError(concat(op.name, ": float32 and float64 mixed (integers and lists count as float64)"));
   o.dtype = strong && has_f32 ? DType::f32 : DType::f64;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     Held& h = o.held[i];
@@ -78,7 +79,8 @@ bool in_place_ok(const Op& op, const Operands& o, const py::array& out, const py
   const auto is = [&](const auto& names, const char* suffix) {
     return code < names.size() && op.name == std::string(names[code]) + suffix;
   };
-  const bool elementwise = is(kUnaryNames, "") || is(kUnaryNames, "_backward") || is(kBinaryNames, "") || op.name == "where";
+  const bool elementwise =
+      is(kUnaryNames, "") || is(kUnaryNames, "_backward") || is(kBinaryNames, "") || op.name == "where";
   return elementwise && data_of(out) == data_of(in) && out.nbytes() == in.nbytes() &&
          out.itemsize() == static_cast<py::ssize_t>(size_of(o.dtype));
 }
@@ -95,7 +97,8 @@ py::tuple run(const std::string& name, const std::vector<py::object>& inputs, co
   if (name.starts_with("cross_entropy") || name == "row_scale") {
     const auto classes = step.node.attributes.numbers("class_weight");
     if (name == "row_scale" && !classes.empty() && o.types.size() > 1 && o.types[1].kind == Kind::labels) {
-      cpu::check_labels({data_of(o.own[1]), cpu::Element::i32, o.own[1].size(), 1, {}}, name, static_cast<std::int64_t>(classes.size()));
+      cpu::check_labels({data_of(o.own[1]), cpu::Element::i32, o.own[1].size(), 1, {}}, name,
+                        static_cast<std::int64_t>(classes.size()));
     }
   }
 

@@ -20,7 +20,8 @@ ValueId add_input(Graph& g, const std::string& role, const std::string& kind, co
 ValueId add_constant(Graph& g, py::handle values) {
   const Held held = hold(values, "constant");
   Constant constant{shape_of(held.array), std::vector<double>(static_cast<std::size_t>(held.array.size()))};
-  cpu::gather(held.view.flat(), nullptr, held.array.size(), DType::f64, reinterpret_cast<std::byte*>(constant.data.data()));
+  cpu::gather(held.view.flat(), nullptr, held.array.size(), DType::f64,
+              reinterpret_cast<std::byte*>(constant.data.data()));
   return g.constant(std::move(constant));
 }
 
@@ -54,8 +55,10 @@ void bind_graph(py::module_& m) {
           [](Graph& g, const std::string& op, std::vector<ValueId> inputs, const py::object& attributes,
              const std::string& scope) { return g.add(op, std::move(inputs), attributes_from(attributes), scope); },
           py::arg("op"), py::arg("inputs"), py::arg("attributes"), py::arg("scope") = "")
-      .def("shape", [](const Graph& g, ValueId id) { return shape_to(g.type(id)); }, py::arg("value"))
-      .def("set_outputs", [](Graph& g, std::vector<ValueId> ids) { g.outputs = std::move(ids); }, py::arg("values"))
+      .def(
+          "shape", [](const Graph& g, ValueId id) { return shape_to(g.type(id)); }, py::arg("value"))
+      .def(
+          "set_outputs", [](Graph& g, std::vector<ValueId> ids) { g.outputs = std::move(ids); }, py::arg("values"))
       .def(
           "set_loss",
           [](Graph& g, ValueId id) {

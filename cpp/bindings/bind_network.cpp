@@ -1,6 +1,6 @@
-#include <chrono>
-
 #include <pybind11/stl.h>
+
+#include <chrono>
 
 #include "bindings/optimizer.h"
 
@@ -116,7 +116,7 @@ Outputs outputs_for(const Network& network, Purpose purpose, std::int64_t rows, 
 
 py::object predict(Network& network, py::handle x, const py::object& batch_size, py::handle out) {
   const HeldFeed held(network, Purpose::infer, x, {}, {});
-  const std::int64_t rows = network.check(Purpose::infer, held.feed, false);
+  const std::int64_t rows = network.interface(Purpose::infer).check(held.feed, false);
   std::int64_t block = 0;
   if (batch_size.is_none()) {
     block = network.interface(Purpose::infer).default_block;
@@ -134,7 +134,7 @@ py::object predict(Network& network, py::handle x, const py::object& batch_size,
 
 double train_step(Network& network, py::handle x, py::handle y, py::handle weight) {
   const HeldFeed held(network, Purpose::train, x, y, weight);
-  const std::int64_t rows = network.check(Purpose::train, held.feed, true);
+  const std::int64_t rows = network.interface(Purpose::train).check(held.feed, true);
   if (rows == 0) throw ValueError("train_step: expected one row or more, got none");
   const MaybeReleased released(3 * work(network, Purpose::train, rows));
   return network.train(held.feed, 0, rows, nullptr, {}, false);
@@ -148,7 +148,7 @@ class Epoch {
       : network_(std::move(network)),
         purpose_(purpose_named(purpose)),
         held_(*network_, purpose_, x, y, weight),
-        rows_(network_->check(purpose_, held_.feed, true)),
+        rows_(network_->interface(purpose_).check(held_.feed, true)),
         batch_size_(batch_size) {
     if (batch_size < 1) throw ValueError(concat("batch_size: expected >= 1, got ", batch_size));
     if (!order.is_none()) {
@@ -169,10 +169,10 @@ class Epoch {
     do {
       if (done_ >= rows_) return true;
       const std::int64_t n = std::min(batch_size_, rows_ - done_);
-      const double loss =
-          purpose_ == Purpose::train
-              ? network_->train(held_.feed, done_, n, order ? order + done_ : nullptr, predictions_.data, done_ + n == rows_)
-              : network_->evaluate(held_.feed, done_, n, predictions_.data);
+      const double loss = purpose_ == Purpose::train
+                              ? network_->train(held_.feed, done_, n, order ? order + done_ : nullptr,
+                                                predictions_.data, done_ + n == rows_)
+                              : network_->evaluate(held_.feed, done_, n, predictions_.data);
       done_ += n;
       ++steps_;
       loss_ += loss * static_cast<double>(n);
@@ -196,7 +196,7 @@ class Epoch {
 py::object forward(Network& network, py::handle x, bool training) {
   if (!training) return predict(network, x, py::none(), {});
   const HeldFeed held(network, Purpose::forward, x, {}, {});
-  const std::int64_t rows = network.check(Purpose::forward, held.feed, false);
+  const std::int64_t rows = network.interface(Purpose::forward).check(held.feed, false);
   const Outputs outputs = outputs_for(network, Purpose::forward, rows, {});
   {
     const MaybeReleased released(work(network, Purpose::forward, rows));
@@ -265,7 +265,7 @@ struct PrintedPlan {
       step["flops"] = s.flops * static_cast<double>(batched ? rows : 1);
       step["bytes"] = program->bytes(i, rows);
       step["fused"] = s.node.attributes.text("activation", "");
-      step["path"] = program->path(i);
+      step["path"] = program->path(i, rows);
       list.push_back(step);
     }
     return list;
@@ -294,7 +294,8 @@ void bind_network(py::module_& m) {
           [](Store& s, std::size_t i, py::handle values) {
             const Held held = hold(values, "values");
             if (shape_of(held.array) != s.shape(i)) {
-              throw ValueError(concat("expected shape ", to_string(s.shape(i)), ", got ", to_string(shape_of(held.array))));
+              throw ValueError(
+                  concat("expected shape ", to_string(s.shape(i)), ", got ", to_string(shape_of(held.array))));
             }
             s.write(i, held.view);
           },
@@ -309,7 +310,8 @@ void bind_network(py::module_& m) {
   py::class_<PrintedPlan>(m, "Plan")
       .def_property_readonly("peak_bytes",
                              [](const PrintedPlan& p) {
-                               return p.program->plan().arena_bytes + static_cast<std::int64_t>(p.program->scratch_bytes());
+                               return p.program->plan().arena_bytes +
+                                      static_cast<std::int64_t>(p.program->scratch_bytes());
                              })
       .def_property_readonly("barriers", [](const PrintedPlan& p) { return p.program->plan().barriers; })
       .def("steps", &PrintedPlan::steps)
@@ -323,12 +325,14 @@ void bind_network(py::module_& m) {
              return std::make_shared<Network>(std::move(list), seed);
            }),
            py::arg("parameters"), py::arg("seed"))
-      .def("set_graph", [](Network& n, const std::string& p, const Graph& g) { n.set_graph(purpose_named(p), g); },
-           py::arg("purpose"), py::arg("graph"))
+      .def(
+          "set_graph", [](Network& n, const std::string& p, const Graph& g) { n.set_graph(purpose_named(p), g); },
+          py::arg("purpose"), py::arg("graph"))
       .def(
           "set_optimizer",
           [](Network& n, std::shared_ptr<OptimizerSettings> optimizer, int accumulate_steps) {
-            if (accumulate_steps < 1) throw ValueError(concat("accumulate_steps: expected >= 1, got ", accumulate_steps));
+            if (accumulate_steps < 1)
+              throw ValueError(concat("accumulate_steps: expected >= 1, got ", accumulate_steps));
             n.set_optimizer(std::move(optimizer), accumulate_steps);
           },
           py::arg("optimizer"), py::arg("accumulate_steps") = 1)
@@ -342,8 +346,8 @@ void bind_network(py::module_& m) {
              std::int64_t batch_size, const py::object& order, const py::object& predictions) {
             return std::make_unique<Epoch>(std::move(n), purpose, x, y, weight, batch_size, order, predictions);
           },
-          py::arg("purpose"), py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(), py::arg("batch_size") = 32,
-          py::arg("order") = py::none(), py::arg("predictions") = py::none())
+          py::arg("purpose"), py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(),
+          py::arg("batch_size") = 32, py::arg("order") = py::none(), py::arg("predictions") = py::none())
       .def("forward", forward, py::arg("x"), py::arg("training") = false)
       .def("backward", backward, py::arg("dy"))
       .def("value_gradient", value_gradient, py::arg("value"))
@@ -378,7 +382,7 @@ void bind_network(py::module_& m) {
           "profile",
           [](Network& n, py::handle x, py::handle y, int repeats) {
             const HeldFeed held(n, Purpose::train, x, y, {});
-            const std::int64_t rows = n.check(Purpose::train, held.feed, true);
+            const std::int64_t rows = n.interface(Purpose::train).check(held.feed, true);
             if (rows == 0 || repeats < 1) throw ValueError("profile: expected one row and one repeat or more");
             const py::gil_scoped_release released;
             return n.profile(held.feed, rows, repeats);

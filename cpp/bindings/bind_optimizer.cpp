@@ -1,6 +1,6 @@
-#include <algorithm>
-
 #include <pybind11/stl.h>
+
+#include <algorithm>
 
 #include "bindings/optimizer.h"
 
@@ -51,7 +51,8 @@ std::shared_ptr<OptimizerSettings> make(const std::string& rule, double lr, cons
   settings->numbers.lr = lr;
   for (const auto& [key, value] : numbers) {
     const auto name = key.cast<std::string>();
-    const auto* number = std::find_if(std::begin(kNumbers), std::end(kNumbers), [&](const Number& n) { return name == n.name; });
+    const auto* number =
+        std::find_if(std::begin(kNumbers), std::end(kNumbers), [&](const Number& n) { return name == n.name; });
     if (number == std::end(kNumbers)) throw TypeError(concat("no number of an optimiser is called '", name, "'"));
     number->set(*settings, value.cast<double>());
   }
@@ -69,10 +70,9 @@ void bind_optimizer(py::module_& m) {
             if (!(lr >= 0) || lr > 1e30) throw ValueError(concat("lr: expected a finite rate >= 0, got ", lr));
             o.numbers.lr = lr;
           })
-      .def_property_readonly("rule",
-                             [](const OptimizerSettings& o) {
-                               return std::string(kOptimizerNames[static_cast<std::size_t>(o.rule)]);
-                             })
+      .def_property_readonly(
+          "rule",
+          [](const OptimizerSettings& o) { return std::string(kOptimizerNames[static_cast<std::size_t>(o.rule)]); })
       .def("numbers", [](const OptimizerSettings& o) {
         py::dict numbers;
         for (const Number& n : kNumbers) numbers[n.name] = n.get(o);

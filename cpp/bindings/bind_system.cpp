@@ -1,8 +1,8 @@
+#include <pybind11/stl.h>
+
 #include <cmath>
 #include <numbers>
 #include <numeric>
-
-#include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
 #include "core/philox.h"
@@ -58,7 +58,8 @@ py::array_t<std::int64_t> epoch_order(std::int64_t rows, std::uint64_t seed, std
     const PhiloxBlock bits = draw(seed, kOrderStream | epoch, static_cast<std::uint64_t>(i));
     const std::uint64_t random = (std::uint64_t{bits[0]} << 32) | bits[1];
     // The bias of 2^-64 (i + 1) needs more rows than memory holds to matter.
-    const auto j = static_cast<std::int64_t>((static_cast<unsigned __int128>(random) * static_cast<std::uint64_t>(i + 1)) >> 64);
+    const auto j =
+        static_cast<std::int64_t>((static_cast<unsigned __int128>(random) * static_cast<std::uint64_t>(i + 1)) >> 64);
     std::swap(order[i], order[j]);
   }
   return out;

@@ -58,8 +58,8 @@ void set_num_threads(int threads);  // ValueError outside 1 to kMaxThreads
 inline constexpr int kMaxThreads = 1024;
 
 enum class Threading { openmp, native };
-// RANVIER_THREADING=openmp|native (anything else: ValueError), native where it is not said, and always in the child of a
-// fork.
+// RANVIER_THREADING=openmp|native (anything else: ValueError), native where it is not said, and always in the child of
+// a fork.
 Threading threading();
 const char* threading_name();
 

@@ -25,18 +25,30 @@ struct Half {
 template <class F>
 auto visit(Element element, F&& f) {
   switch (element) {
-    case Element::boolean: return f(bool{});
-    case Element::i8: return f(std::int8_t{});
-    case Element::u8: return f(std::uint8_t{});
-    case Element::i16: return f(std::int16_t{});
-    case Element::u16: return f(std::uint16_t{});
-    case Element::i32: return f(std::int32_t{});
-    case Element::u32: return f(std::uint32_t{});
-    case Element::i64: return f(std::int64_t{});
-    case Element::u64: return f(std::uint64_t{});
-    case Element::f16: return f(Half{});
-    case Element::f32: return f(float{});
-    case Element::f64: break;
+    case Element::boolean:
+      return f(bool{});
+    case Element::i8:
+      return f(std::int8_t{});
+    case Element::u8:
+      return f(std::uint8_t{});
+    case Element::i16:
+      return f(std::int16_t{});
+    case Element::u16:
+      return f(std::uint16_t{});
+    case Element::i32:
+      return f(std::int32_t{});
+    case Element::u32:
+      return f(std::uint32_t{});
+    case Element::i64:
+      return f(std::int64_t{});
+    case Element::u64:
+      return f(std::uint64_t{});
+    case Element::f16:
+      return f(Half{});
+    case Element::f32:
+      return f(float{});
+    case Element::f64:
+      break;
   }
   return f(double{});
 }
@@ -91,7 +103,8 @@ void gather_labels(const HostArray& array, const std::int64_t* order, std::int64
       const std::int64_t width = array.width;
       const Half* from = reinterpret_cast<const Half*>(array.data);
       for (std::int64_t i = 0; i < rows * width; ++i) {
-        to[i] = static_cast<std::int32_t>(static_cast<float>(from[(order ? order[i / width] : i / width) * width + i % width]));
+        to[i] = static_cast<std::int32_t>(
+            static_cast<float>(from[(order ? order[i / width] : i / width) * width + i % width]));
       }
     } else {
       convert<From>(array, order, rows, to);

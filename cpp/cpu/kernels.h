@@ -27,9 +27,9 @@ inline constexpr std::int64_t kSumChunk = 4096;
 template <class T>
 struct Finish {
   void (*run)(const Finish&, T* c, std::int64_t row, std::int64_t col, std::int64_t n);
-  void (*unary)(std::int64_t n, const T* x, T* y, T alpha);                                   // forward: c = f(c)
-  void (*unary_backward)(std::int64_t n, const T* dy, const T* saved, T* dx, T alpha);        // or c = c * f'(saved)
-  T* saved;                // forward: z is stored here first (null: not wanted); backward: read from here
+  void (*unary)(std::int64_t n, const T* x, T* y, T alpha);                             // forward: c = f(c)
+  void (*unary_backward)(std::int64_t n, const T* dy, const T* saved, T* dx, T alpha);  // or c = c * f'(saved)
+  T* saved;  // forward: z is stored here first (null: not wanted); backward: read from here
   std::int64_t ld_saved;
   T alpha;
 };
@@ -71,7 +71,7 @@ struct Update {
   double grad_scale = 1;  // 1 / accumulated batches, times the clipping by global norm
   double clip_value = std::numeric_limits<double>::infinity();  // after grad_scale
   double weight_decay = 0;
-  std::int64_t step = 1;  // counts from 1
+  std::int64_t step = 1;               // counts from 1
   double momentum = 0, dampening = 0;  // sgd, rmsprop
   bool nesterov = false;               // sgd
   double beta1 = 0.9, beta2 = 0.999;   // adam, adamw
@@ -85,7 +85,8 @@ struct Update {
 template <class T>
 using OptimizerKernel = void (*)(std::int64_t n, const Update&, const T* grad, T* param, T* const slots[3]);
 
-// The mask of element i of a layer: word i % 4 of philox(seed, {i / 4 low, i / 4 high, layer, step}) >= rate * 2^32 keeps.
+// The mask of element i of a layer: word i % 4 of philox(seed, {i / 4 low, i / 4 high, layer, step}) >= rate * 2^32
+// keeps.
 struct DropoutKey {
   std::uint64_t seed;
   std::uint32_t layer, step;
@@ -97,6 +98,8 @@ struct Kernels {
   void (*product)(const Product<T>&, T* scratch);
   // Elements of scratch that product wants for any M, N, K up to these (0: none).
   std::int64_t (*product_scratch)(std::int64_t M, std::int64_t N, std::int64_t K);
+  // Which way product goes for these sizes and strides, for the printed plan.
+  const char* (*product_path)(const Product<T>&);
   // out (N) [+]= sum over i of x (M, N): the product with a row of ones.
   void (*column_sum)(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out, bool accumulate);
 
@@ -111,12 +114,13 @@ struct Kernels {
   std::array<BinaryKernel, kBinaryNames.size()> binary;
   void (*where)(std::int64_t n, const T* condition, std::int64_t condition_stride, const T* a, std::int64_t a_stride,
                 const T* b, std::int64_t b_stride, T* out);  // condition != 0 ? a : b
-  void (*dropout)(std::int64_t n, std::int64_t first, const T* x, T* y, double rate, DropoutKey);  // first: index of x[0]
+  void (*dropout)(std::int64_t n, std::int64_t first, const T* x, T* y, double rate,
+                  DropoutKey);  // first: index of x[0]
 
   // --- reductions.h
   T (*sum)(std::int64_t n, const T* x);
-  T (*dot)(std::int64_t n, const T* x, const T* y);           // lanes as sum, each a chain of fma
-  double (*sum_of_squares)(std::int64_t n, const T* x);       // lanes as sum, in double
+  T (*dot)(std::int64_t n, const T* x, const T* y);      // lanes as sum, each a chain of fma
+  double (*sum_of_squares)(std::int64_t n, const T* x);  // lanes as sum, in double
 
   // --- softmax.h; rows of n; in place is allowed.
   void (*softmax)(std::int64_t rows, std::int64_t n, const T* x, T* y);
@@ -124,7 +128,8 @@ struct Kernels {
   void (*log_softmax)(std::int64_t rows, std::int64_t n, const T* x, T* y);
   void (*log_softmax_backward)(std::int64_t rows, std::int64_t n, const T* dy, const T* y, T* dx);
 
-  // --- losses.h; either output may be null. drow (rows) is the gradient of each row's loss, read where dpred is wanted.
+  // --- losses.h; either output may be null. drow (rows) is the gradient of each row's loss, read where dpred is
+  // wanted.
   using RowLossKernel = void (*)(std::int64_t rows, std::int64_t n, const T* pred, const T* target, const T* drow,
                                  T param, T* loss, T* dpred);
   std::array<RowLossKernel, kRowLossNames.size()> row_loss;
@@ -146,7 +151,7 @@ const Table& reference_table();
 // dispatch.cpp: the table in use. The best that the processor has, unless RANVIER_ISA (read at the first call) names
 // one; ValueError for a name unknown or a set that this machine lacks.
 const Table& table();
-void set_isa(const char* name);  // for tests: plans made from now on use it
+void set_isa(const char* name);                  // for tests: plans made from now on use it
 std::array<const Table*, 4> available_tables();  // best last, null-padded
 
 template <class T>

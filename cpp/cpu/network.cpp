@@ -7,30 +7,6 @@
 
 namespace ranvier::cpu {
 
-// --- Store
-
-Store::Store(DType dtype, std::vector<Dims> shapes) : dtype_(dtype), shapes_(std::move(shapes)) {
-  std::int64_t at = 0;
-  for (std::size_t i = 0; i < shapes_.size(); ++i) {
-    offsets_.push_back(at);
-    at += bytes(i);
-  }
-  data_ = Buffer(static_cast<std::size_t>(at));
-  std::memset(data_.data(), 0, static_cast<std::size_t>(at));
-}
-
-std::int64_t Store::bytes(std::size_t i) const {
-  return static_cast<std::int64_t>(
-      align_up(static_cast<std::size_t>(Type{false, shapes_[i]}.count()) * ranvier::size_of(dtype_)));
-}
-
-void Store::write(std::size_t i, const HostArray& values) {
-  const std::unique_lock lock(mutex);
-  const HostArray flat = values.flat();
-  gather(flat, nullptr, flat.rows, dtype_, data_.data() + offsets_[i]);
-  ++version_;
-}
-
 // --- what every run shares
 
 // Locks every store of a network.
@@ -66,7 +42,9 @@ int slots_of(const OptimizerSettings& o, bool used[3]) {
 }
 
 Network::Network(std::vector<Parameter> parameters, std::uint64_t seed)
-    : parameters_(std::move(parameters)), dtype_(parameters_.empty() ? DType::f32 : parameters_[0].store->dtype()), seed_(seed) {
+    : parameters_(std::move(parameters)),
+      dtype_(parameters_.empty() ? DType::f32 : parameters_[0].store->dtype()),
+      seed_(seed) {
   std::int64_t at = 0;
   for (const Parameter& p : parameters_) {
     if (p.store->dtype() != dtype_) throw TypeError("all parameters of a network must have one dtype");
@@ -94,37 +72,9 @@ Network::Network(std::vector<Parameter> parameters, std::uint64_t seed)
 
 namespace {
 
-// Classes of the cross-entropy that reads a value of labels.
-std::int64_t classes_of(const Graph& g, ValueId labels) {
-  for (const Node& node : g.nodes) {
-    if (node.op->name == "cross_entropy" && node.inputs[1] == labels) return g.type(node.inputs[0]).dims.back();
-  }
-  return std::int64_t{1} << 31;
-}
-
 std::size_t index(Purpose purpose) { return static_cast<std::size_t>(purpose); }
 
 }  // namespace
-
-Interface::Interface(Graph given, DType dtype) : graph(std::move(given)) {
-  std::int64_t row_bytes = 1;
-  for (std::size_t id = 0; id < graph.values.size(); ++id) {
-    const Value& v = graph.values[id];
-    if (v.leaf == Leaf::x) x.push_back({v.type, v.name, 0});
-    if (v.leaf == Leaf::target) targets.push_back({v.type, v.name, classes_of(graph, static_cast<ValueId>(id))});
-    if (v.type.batched) row_bytes += v.type.count() * static_cast<std::int64_t>(ranvier::size_of(dtype));
-  }
-  for (const ValueId id : graph.outputs) outputs.push_back(graph.type(id));
-  for (const Node& node : graph.nodes) {
-    std::vector<Type> types, made;
-    for (const ValueId id : node.outputs) made.push_back(graph.type(id));
-    const Call call = graph.call(node, types);
-    flops_per_row += node.op->cost ? node.op->cost(call, made) : static_cast<double>(made[0].count());
-  }
-  // An arena of about a megabyte stays in L2.
-  constexpr std::int64_t kArena = std::int64_t{1} << 20;
-  default_block = std::clamp<std::int64_t>(kArena / row_bytes, 256, 8192) / kRowGranule * kRowGranule;
-}
 
 void Network::set_graph(Purpose purpose, Graph graph) {
   auto interface = std::make_unique<Interface>(std::move(graph), dtype_);
@@ -144,6 +94,11 @@ const Interface& Network::interface(Purpose purpose) const {
 void Network::set_optimizer(std::shared_ptr<const OptimizerSettings> optimizer, int accumulate_steps) {
   const std::lock_guard lock(state_mutex_);
   optimizer_ = std::move(optimizer);
+  {
+    const std::lock_guard plans(plans_mutex_);  // they know how much state an update streams
+    plans_[index(Purpose::train)].reset();
+    plans_[index(Purpose::update)].reset();
+  }
   accumulate_steps_ = accumulate_steps;
   pending_ = 0;
   updates = 0;
@@ -157,7 +112,8 @@ void Network::set_optimizer(std::shared_ptr<const OptimizerSettings> optimizer, 
   if (optimizer_->rule == Optimizer::adagrad && optimizer_->initial_accumulator != 0) {
     const std::size_t n = slots_[0].size() / ranvier::size_of(dtype_);
     if (dtype_ == DType::f64) std::fill_n(slots_[0].as<double>(), n, optimizer_->initial_accumulator);
-    if (dtype_ == DType::f32) std::fill_n(slots_[0].as<float>(), n, static_cast<float>(optimizer_->initial_accumulator));
+    if (dtype_ == DType::f32)
+      std::fill_n(slots_[0].as<float>(), n, static_cast<float>(optimizer_->initial_accumulator));
   }
   std::int64_t chunks = 0;
   for (const UpdateRange& range : update_.ranges) chunks += (range.count + kSumChunk - 1) / kSumChunk;
@@ -177,6 +133,11 @@ PlanRequest Network::request(Purpose purpose, std::int64_t capacity) const {
   r.outputs_in_place = purpose == Purpose::infer;
   r.explicit_steps = purpose == Purpose::forward;
   r.update = purpose == Purpose::train || purpose == Purpose::update;
+  if (r.update) {
+    bool used[3];
+    r.update_slots = slots_of(*optimizer_, used);
+    for (const UpdateRange& range : update_.ranges) r.update_count += range.count;
+  }
   if (purpose == Purpose::train) r.gradients = GradientMode::overwrite;
   if (purpose == Purpose::accumulate || purpose == Purpose::forward) r.gradients = GradientMode::accumulate;
   return r;
@@ -197,70 +158,8 @@ std::shared_ptr<const Program> Network::program(Purpose purpose, std::int64_t ro
   return program;
 }
 
-// --- feeds
-
-namespace {
-
-// (N,) and (N, 1) are one shape for a target.
-bool same_shape(const Type& type, std::span<const std::int64_t> shape, bool target) {
-  if (shape.empty()) return false;
-  const std::span<const std::int64_t> dims = shape.subspan(1);
-  if (std::equal(dims.begin(), dims.end(), type.dims.begin(), type.dims.end())) return true;
-  const bool one_column = (dims.empty() && type.dims.size() == 1 && type.dims[0] == 1) ||
-                          (type.dims.empty() && dims.size() == 1 && dims[0] == 1);
-  return target && one_column && type.kind == Kind::real;
-}
-
-std::string text_of(std::span<const std::int64_t> shape) { return to_string(Dims(shape.begin(), shape.end())); }
-
-}  // namespace
-
-std::int64_t Network::check(Purpose purpose, const Feed& feed, bool targets) const {
-  const Interface& g = interface(purpose);
-  if (feed.x.size() != g.x.size()) {
-    throw ValueError(concat("expected ", g.x.size(), " input arrays, got ", feed.x.size()));
-  }
-  const std::int64_t rows = feed.x.empty() ? 0 : feed.x[0].rows;
-  const auto same_rows = [&](const HostArray& a, const std::string& name) {
-    if (a.rows != rows) throw ValueError(concat(name, ": expected ", rows, " rows as in x, got ", a.rows));
-  };
-  for (std::size_t i = 0; i < g.x.size(); ++i) {
-    const HostArray& a = feed.x[i];
-    const Interface::Input& wanted = g.x[i];
-    if (!same_shape(wanted.type, a.shape, false)) {
-      const bool row = std::equal(a.shape.begin(), a.shape.end(), wanted.type.dims.begin(), wanted.type.dims.end());
-      throw ValueError(concat(wanted.name, ": expected input ", to_string(wanted.type), ", got ", text_of(a.shape),
-                              row ? "; for a single row pass x[None]" : ""));
-    }
-    same_rows(a, wanted.name);
-  }
-  if (!targets) return rows;
-  if (feed.y.size() != g.targets.size()) {
-    throw ValueError(concat("expected ", g.targets.size(), " target arrays, got ", feed.y.size()));
-  }
-  for (std::size_t i = 0; i < g.targets.size(); ++i) {
-    const HostArray& a = feed.y[i];
-    const Interface::Input& wanted = g.targets[i];
-    const bool labels = wanted.type.kind == Kind::labels;
-    if (!same_shape(wanted.type, a.shape, true)) {
-      throw ValueError(concat(wanted.name, ": expected ", labels ? "labels " : "target ", to_string(wanted.type),
-                              ", got ", text_of(a.shape)));
-    }
-    same_rows(a, wanted.name);
-    labels ? check_labels(a, wanted.name, wanted.classes) : check_finite(a, wanted.name);
-  }
-  if (feed.weight.data) {
-    if (feed.weight.shape.size() != 1) {
-      throw ValueError(concat("sample_weight: expected (", rows, ",), got ", text_of(feed.weight.shape)));
-    }
-    same_rows(feed.weight, "sample_weight");
-    check_weights(feed.weight, "sample_weight");
-  }
-  return rows;
-}
-
-void Network::bind(const Program& program, Workspace& w, const Interface& interface, const Feed& feed, std::int64_t first,
-                   std::int64_t rows, const std::int64_t* order, bool own_inputs) const {
+void Network::bind(const Program& program, Workspace& w, const Interface& interface, const Feed& feed,
+                   std::int64_t first, std::int64_t rows, const std::int64_t* order, bool own_inputs) const {
   const Slots& s = program.plan().slots;
   w.base[Slots::gradients] = gradients_.data();
   for (std::size_t i = 0; i < stores_.size(); ++i) w.base[static_cast<std::size_t>(s.store) + i] = stores_[i]->data();
@@ -277,10 +176,13 @@ void Network::bind(const Program& program, Workspace& w, const Interface& interf
     base = program.staging(w, slot, std::max<std::int64_t>(1, capacity * a.width) * static_cast<std::int64_t>(element));
     if (labels) {
       gather_labels(from, order, rows, reinterpret_cast<std::int32_t*>(base));
+    } else if (slot < s.target) {
+      w.gathers.push_back({from, order, base});  // by the workers, each its rows
     } else {
       gather(from, order, rows, dtype_, base);
     }
   };
+  w.gathers.clear();
   for (std::size_t i = 0; i < feed.x.size(); ++i) feed_slot(feed.x[i], s.x + static_cast<int>(i), false);
   for (std::size_t i = 0; i < feed.y.size(); ++i) {
     feed_slot(feed.y[i], s.target + static_cast<int>(i), interface.targets[i].type.kind == Kind::labels);
@@ -430,7 +332,7 @@ void Network::backward(const std::vector<HostArray>& dy, const std::vector<std::
     throw ValueError(concat("backward: expected ", types.size(), " gradients, got ", dy.size()));
   }
   for (std::size_t i = 0; i < dy.size(); ++i) {
-    if (dy[i].rows != tape_rows_ || !same_shape(types[i], dy[i].shape, false)) {
+    if (dy[i].rows != tape_rows_ || !fits(types[i], dy[i].shape)) {
       throw ValueError(concat("backward: expected dy ", to_string(types[i]), " with ", tape_rows_, " rows, got ",
                               text_of(dy[i].shape)));
     }
@@ -439,8 +341,9 @@ void Network::backward(const std::vector<HostArray>& dy, const std::vector<std::
   const Plan& plan = tape_program_->plan();
   for (std::size_t i = 0; i < dy.size(); ++i) {
     const int slot = plan.slots.doutput + static_cast<int>(i);
-    std::byte* to = tape_program_->staging(*tape_, slot, std::max<std::int64_t>(1, plan.request.capacity * dy[i].width) *
-                                                             static_cast<std::int64_t>(ranvier::size_of(dtype_)));
+    std::byte* to = tape_program_->staging(*tape_, slot,
+                                           std::max<std::int64_t>(1, plan.request.capacity * dy[i].width) *
+                                               static_cast<std::int64_t>(ranvier::size_of(dtype_)));
     gather(dy[i], nullptr, tape_rows_, dtype_, to);
     tape_->base[static_cast<std::size_t>(slot)] = to;
   }
@@ -449,7 +352,8 @@ void Network::backward(const std::vector<HostArray>& dy, const std::vector<std::
   tape_program_->run(*tape_, f, plan.backward_begin, plan.steps.size());
   for (std::size_t i = 0; i < dx.size(); ++i) {
     const Location& place = plan.dx[i];
-    const std::size_t bytes = static_cast<std::size_t>(tape_rows_ * interface(Purpose::forward).x[i].type.count()) * ranvier::size_of(dtype_);
+    const std::size_t bytes =
+        static_cast<std::size_t>(tape_rows_ * interface(Purpose::forward).x[i].type.count()) * ranvier::size_of(dtype_);
     if (place.slot < 0) {
       std::memset(dx[i], 0, bytes);
     } else {
@@ -461,7 +365,8 @@ void Network::backward(const std::vector<HostArray>& dy, const std::vector<std::
 }
 
 const std::byte* Network::value_gradient(ValueId id, Type& type, std::int64_t& rows) const {
-  if (!tape_done_) throw std::runtime_error("gradients(wrt=...): call forward(x, training=True) and backward(dy) first");
+  if (!tape_done_)
+    throw std::runtime_error("gradients(wrt=...): call forward(x, training=True) and backward(dy) first");
   const Plan& plan = tape_program_->plan();
   if (id < 0 || static_cast<std::size_t>(id) >= plan.dvalues.size()) {
     throw ValueError("gradients(wrt=...): not a tensor of this model");

@@ -5,39 +5,14 @@
 #include <array>
 #include <memory>
 #include <mutex>
-#include <shared_mutex>
 #include <string>
 #include <vector>
 
-#include "cpu/host_array.h"
+#include "cpu/interface.h"
 #include "cpu/program.h"
+#include "cpu/store.h"
 
 namespace ranvier::cpu {
-
-// A flat block of parameters, each padded to 64 bytes. Networks that share layers share the store.
-class Store {
- public:
-  Store(DType dtype, std::vector<Dims> shapes);
-
-  DType dtype() const { return dtype_; }
-  const Dims& shape(std::size_t i) const { return shapes_.at(i); }
-  std::int64_t offset(std::size_t i) const { return offsets_.at(i); }  // bytes
-  std::int64_t bytes(std::size_t i) const;                             // padding included
-  std::size_t size() const { return shapes_.size(); }
-  std::byte* data() const { return data_.data(); }
-  std::uint64_t version() const { return version_; }
-  void touch() { ++version_; }
-  void write(std::size_t i, const HostArray&);
-
-  std::shared_mutex mutex;  // shared to read, alone to write
-
- private:
-  DType dtype_;
-  std::vector<Dims> shapes_;
-  std::vector<std::int64_t> offsets_;
-  Buffer data_;
-  std::uint64_t version_ = 0;
-};
 
 struct Parameter {
   std::string name;
@@ -47,7 +22,7 @@ struct Parameter {
 
 struct OptimizerSettings {
   Optimizer rule;
-  Update numbers;  // lr and the rule's own; the scalars of a step are filled in when it runs
+  Update numbers;                        // lr and the rule's own; the scalars of a step are filled in when it runs
   double clip_norm = 0, clip_value = 0;  // 0: none
   bool centered = false;
   double initial_accumulator = 0;
@@ -58,40 +33,15 @@ int slots_of(const OptimizerSettings&, bool used[3]);  // which of the three slo
 enum class Purpose : std::uint8_t { infer, forward, train, accumulate, evaluate, update };
 inline constexpr std::size_t kPurposes = 6;
 
-// A batch or a whole set: arrays of equal rows. weight.data null: all ones.
-struct Feed {
-  std::vector<HostArray> x, y;
-  HostArray weight;
-};
-
-// A purpose's graph, and what it asks of a feed, looked up once.
-struct Interface {
-  struct Input {
-    Type type;
-    std::string name;
-    std::int64_t classes;  // of labels
-  };
-  Graph graph;
-  std::vector<Input> x, targets;
-  std::vector<Type> outputs;
-  double flops_per_row = 0;       // an estimate of the forward work
-  std::int64_t default_block = 1;  // rows a block where the caller names none
-
-  Interface(Graph, DType);
-};
-
 class Network {
  public:
   Network(std::vector<Parameter> parameters, std::uint64_t seed);
 
   DType dtype() const { return dtype_; }
   std::size_t parameter_count() const { return parameters_.size(); }
-  void set_graph(Purpose, Graph);  // infer, forward, train or evaluate
+  void set_graph(Purpose, Graph);             // infer, forward, train or evaluate
   const Interface& interface(Purpose) const;  // RuntimeError where the purpose has no graph yet
   void set_optimizer(std::shared_ptr<const OptimizerSettings>, int accumulate_steps);
-  // Checks of a feed against the graph of a purpose: shapes, equal rows, finite targets, labels in range. Returns rows.
-  std::int64_t check(Purpose, const Feed&, bool targets) const;
-
   void predict(const Feed&, std::int64_t rows, std::int64_t block, const std::vector<std::byte*>& outputs);
   // One batch: rows order[0..rows) of the feed (order null: from `first` on). Returns the loss. predictions (empty: not
   // wanted) receive the outputs, each row where it stands in the feed. last: an unfinished accumulation ends here.
@@ -100,9 +50,10 @@ class Network {
   double evaluate(const Feed&, std::int64_t first, std::int64_t rows, const std::vector<std::byte*>& predictions);
 
   void forward(const Feed&, std::int64_t rows, const std::vector<std::byte*>& outputs);  // keeps what backward needs
-  std::int64_t tape_rows() const { return tape_ready_ ? tape_rows_ : -1; }             // -1: no forward yet
+  std::int64_t tape_rows() const { return tape_ready_ ? tape_rows_ : -1; }               // -1: no forward yet
   void backward(const std::vector<HostArray>& dy, const std::vector<std::byte*>& dx);
-  // The gradient of a value of the forward graph after backward: rows and the type; empty pointer: nothing flowed there.
+  // The gradient of a value of the forward graph after backward: rows and the type; empty pointer: nothing flowed
+  // there.
   const std::byte* value_gradient(ValueId, Type&, std::int64_t& rows) const;
 
   void step();
@@ -110,8 +61,8 @@ class Network {
   std::byte* gradient(std::size_t i) const { return gradients_.data() + gradient_offsets_.at(i); }
   const Parameter& parameter(std::size_t i) const { return parameters_.at(i); }
   std::vector<Buffer*> slots();
-  std::int64_t training_step = 0;   // training batches run: the counter of dropout masks
-  std::int64_t updates = 0;         // optimiser steps done
+  std::int64_t training_step = 0;  // training batches run: the counter of dropout masks
+  std::int64_t updates = 0;        // optimiser steps done
 
   std::shared_ptr<const Program> program(Purpose, std::int64_t rows);
   // Times each step of the train plan on copies of the state; returns the printed plan.
@@ -132,7 +83,7 @@ class Network {
   std::vector<Parameter> parameters_;
   std::vector<std::shared_ptr<Store>> stores_;
   std::vector<Store*> lock_order_;  // by address, so that two networks that share some never deadlock
-  std::vector<int> store_of_;  // by parameter
+  std::vector<int> store_of_;       // by parameter
   std::vector<std::int64_t> gradient_offsets_;
   DType dtype_;
   std::uint64_t seed_;

@@ -76,6 +76,16 @@ std::byte* Program::staging(Workspace& workspace, int slot, std::int64_t bytes) 
   return buffer.data();
 }
 
+static void gather_rows(const Workspace& workspace, const Frame& frame, const Worker& worker, DType dtype) {
+  const Range r = row_share(frame, worker);
+  for (const GatherTask& task : workspace.gathers) {
+    HostArray from = task.from;
+    if (!task.order) from.data += r.begin * from.width * static_cast<std::int64_t>(size_of(from.element));
+    std::byte* to = task.to + r.begin * from.width * static_cast<std::int64_t>(ranvier::size_of(dtype));
+    gather(from, task.order ? task.order + r.begin : nullptr, r.end - r.begin, dtype, to);
+  }
+}
+
 void Program::run(Workspace& workspace, Frame frame, std::size_t first, std::size_t last, double* nanoseconds) const {
   const int threads = threads_for(plan_.flops(frame.rows));
   if (scratch_bytes_ > 0 && workspace.workers < threads) {
@@ -87,6 +97,7 @@ void Program::run(Workspace& workspace, Frame frame, std::size_t first, std::siz
   frame.scratch_bytes = scratch_bytes_;
   using Clock = std::chrono::steady_clock;
   parallel(threads, [&](Worker& worker) {
+    if (first == 0) gather_rows(workspace, frame, worker, plan_.request.dtype);
     for (std::size_t i = first; i < last; ++i) {
       if ((plan_.steps[i].barrier && i > first) || nanoseconds) worker.sync();
       const Clock::time_point start = nanoseconds ? Clock::now() : Clock::time_point();
@@ -131,7 +142,8 @@ std::string number(double value, const char* format = "%.3g") {
 
 std::string Program::print(const std::string& title, std::int64_t rows, const double* nanoseconds) const {
   const int threads = threads_for(plan_.flops(rows));
-  std::vector<std::vector<std::string>> lines{{"step", "layer", "shapes", "split", "barrier", "flops", "bytes"}};
+  std::vector<std::vector<std::string>> lines{
+      {"step", "layer", "shapes", "split", "barrier", "path", "flops", "bytes"}};
   if (nanoseconds) lines[0].insert(lines[0].end(), {"us", "GFLOP/s", "GB/s"});
   double total = 0;
   for (std::size_t i = 0; i < plan_.steps.size(); ++i) {
@@ -140,14 +152,16 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
     if (s.node.attributes.has("activation")) name += " + " + s.node.attributes.text("activation", "");
     if (s.node.attributes.flag("bias")) name += " + db";
     if (s.node.op->name == "dense" && s.node.inputs.size() > 2) name = "dense + bias" + name.substr(5);
-    for (const Type& t : s.input_types) shapes += (shapes.empty() ? "" : " ") + to_string(t);
-    shapes += shapes.empty() ? "" : " -> ";
-    for (std::size_t k = 0; k < s.output_types.size(); ++k) shapes += (k ? " " : "") + to_string(s.output_types[k]);
+    const bool update = name == "update";  // its operands are the flat parameters and their like
+    if (update) shapes = to_string(s.input_types[0]);
+    for (const Type& t : s.input_types) shapes += update ? "" : to_string(t) + " ";
+    for (const Type& t : s.output_types)
+      shapes += update ? "" : (&t == s.output_types.data() ? "-> " : " ") + to_string(t);
     bool batched = false;
     for (const Type& t : s.input_types) batched = batched || t.batched;
     const double flops = s.flops * static_cast<double>(batched ? rows : 1), moved = bytes(i, rows);
-    lines.push_back({name, s.node.scope, shapes, s.rows ? "rows" : "own", s.barrier ? "barrier" : "", number(flops),
-                     number(moved)});
+    lines.push_back({name, s.node.scope, shapes, s.rows ? "rows" : "own", s.barrier ? "barrier" : "",
+                     path(i, s.rows ? (rows + threads - 1) / threads : rows), number(flops), number(moved)});
     if (nanoseconds) {
       const double ns = std::max(nanoseconds[i], 1e-3);
       total += ns;
@@ -164,9 +178,8 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
                             ", ", threads == 1 ? 0 : plan_.barriers, " barriers\n");
   for (const auto& cells : lines) text += row_of(cells, widths);
   text += concat("arena ", number(static_cast<double>(plan_.arena_bytes) / 1024, "%.1f"), " KiB for up to ",
-                 plan_.request.capacity, " rows, scratch ",
-                 number(static_cast<double>(scratch_bytes_) / 1024, "%.1f"), " KiB a thread, ",
-                 number(plan_.flops(rows)), " flops");
+                 plan_.request.capacity, " rows, scratch ", number(static_cast<double>(scratch_bytes_) / 1024, "%.1f"),
+                 " KiB a thread, ", number(plan_.flops(rows)), " flops");
   if (nanoseconds) text += concat(", ", number(total / 1e3), " us, ", number(plan_.flops(rows) / total), " GFLOP/s");
   return text + "\n";
 }

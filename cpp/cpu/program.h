@@ -7,16 +7,25 @@
 #include <vector>
 
 #include "core/buffer.h"
+#include "cpu/host_array.h"
 #include "cpu/step.h"
 
 namespace ranvier::cpu {
 
+// Rows of an input that are converted or put in order before the first step.
+struct GatherTask {
+  HostArray from;
+  const std::int64_t* order;  // null: as they stand
+  std::byte* to;
+};
+
 // What a run writes to besides parameters and gradients; runs at the same time have one each.
 struct Workspace {
+  std::vector<GatherTask> gathers;
   Buffer arena, scratch;
-  std::vector<Buffer> staging;     // by slot: converted or gathered inputs
-  std::vector<std::byte*> base;    // by slot
-  int workers = 0;                 // how many scratch serves
+  std::vector<Buffer> staging;   // by slot: converted or gathered inputs
+  std::vector<std::byte*> base;  // by slot
+  int workers = 0;               // how many scratch serves
 };
 
 // How many threads pay for so much work: tiny networks run on one and never touch the team.
@@ -32,13 +41,14 @@ class Program {
   // The memory behind a slot for converted inputs, made when first wanted.
   std::byte* staging(Workspace&, int slot, std::int64_t bytes) const;
 
-  // Runs steps [first, last). The frame's slots must be bound; nanoseconds (null: not wanted) gains the time of each step.
+  // Runs the workspace's gathers (where first is 0) and steps [first, last). The frame's slots must be bound;
+  // nanoseconds (null: not wanted) gains the time of each step.
   void run(Workspace&, Frame, std::size_t first, std::size_t last, double* nanoseconds = nullptr) const;
   void run(Workspace& workspace, const Frame& frame) const { run(workspace, frame, 0, steps_.size()); }
 
   // A table of the steps for so many rows; with nanoseconds (one a step) also the measured time and rates.
   std::string print(const std::string& title, std::int64_t rows, const double* nanoseconds) const;
-  std::string path(std::size_t step) const { return steps_[step]->path(); }
+  const char* path(std::size_t step, std::int64_t rows) const { return steps_[step]->path(rows); }
   double bytes(std::size_t step, std::int64_t rows) const;  // operands read and written once
   std::size_t scratch_bytes() const { return scratch_bytes_; }
 

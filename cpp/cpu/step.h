@@ -64,8 +64,8 @@ class Step {
   virtual void run(const Frame&, const Worker&) const = 0;
   // Bytes of scratch that each worker needs for up to so many rows.
   virtual std::size_t scratch_bytes(std::int64_t /*capacity*/) const { return 0; }
-  // Which way it will go, for the printed plan.
-  virtual std::string path() const { return ""; }
+  // Which way a product will go for so many rows on one worker, for the printed plan.
+  virtual const char* path(std::int64_t /*rows*/) const { return ""; }
 };
 
 // Chooses kernels and geometry for a planned step; SlotBase: where the bases of stores begin.

@@ -128,8 +128,8 @@ class BroadcastLoop {
     strides_.pop_back();
     count_ = inner_;
     for (const std::int64_t d : dims_) count_ *= d;
-    whole_ = dims_.empty() && std::all_of(row_stride_.begin(), row_stride_.end(),
-                                          [this](std::int64_t s) { return s == count_; });
+    whole_ = dims_.empty() &&
+             std::all_of(row_stride_.begin(), row_stride_.end(), [this](std::int64_t s) { return s == count_; });
     for (const std::int64_t s : inner_stride_) whole_ = whole_ && (s == 1 || count_ == 1);
   }
 
@@ -180,7 +180,11 @@ template <class T>
 class BinaryStep final : public Step {
  public:
   BinaryStep(const PlannedStep& s, typename Kernels<T>::BinaryKernel kernel)
-      : kernel_(kernel), a_(s.inputs[0]), b_(s.inputs[1]), out_(s.outputs[0]), loop_(s.output_types[0], s.input_types) {}
+      : kernel_(kernel),
+        a_(s.inputs[0]),
+        b_(s.inputs[1]),
+        out_(s.outputs[0]),
+        loop_(s.output_types[0], s.input_types) {}
 
   void run(const Frame& f, const Worker& w) const override {
     const T *a = f.at<const T>(a_), *b = f.at<const T>(b_);

@@ -17,7 +17,9 @@ Rows rows_of(const Type& t) {
   return {false, rows, rows ? t.count() / rows : 0};
 }
 
-Range loss_share(const Rows& r, const Frame& f, const Worker& w) { return line_share(f, w, r.batched, r.batched ? 1 : r.rows); }
+Range loss_share(const Rows& r, const Frame& f, const Worker& w) {
+  return line_share(f, w, r.batched, r.batched ? 1 : r.rows);
+}
 
 // The three forms of a loss: [pred, target] -> rows, [drows, pred, target] -> dpred, or -> both.
 struct Operands {

@@ -56,7 +56,7 @@ void copy(const Walk& walk, std::size_t axis, const T* from, T* to) {
 // One piece of a movement: from an input to a region of the output.
 struct Piece {
   Location input;
-  std::int64_t sample;  // elements of one sample of the input (0: not batched)
+  std::int64_t sample;    // elements of one sample of the input (0: not batched)
   std::int64_t from, to;  // offsets within a sample
   Walk walk;
 };
@@ -89,7 +89,8 @@ class MoveStep final : public Step {
     std::int64_t from = 0, into = 0;
     if (name == "transpose") {
       const Dims strides = walk.from;
-      for (std::size_t i = 0; i < y.dims.size(); ++i) walk.from[i] = strides[static_cast<std::size_t>(attribute("axes", i) - batch)];
+      for (std::size_t i = 0; i < y.dims.size(); ++i)
+        walk.from[i] = strides[static_cast<std::size_t>(attribute("axes", i) - batch)];
     } else if (name == "slice") {
       for (std::size_t i = 0; i < y.dims.size(); ++i) {
         from += attribute("starts", i) * walk.from[i];

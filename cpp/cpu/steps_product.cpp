@@ -57,7 +57,11 @@ class DenseStep final : public Step {
     const Activation activation = activation_of(s.node);
     f_ = activation.f;
     relu_ = f_ == Unary::relu && saved_.slot < 0;
-    finish_ = {saved_by(f_) == Saved::input ? finish_keep_z<T> : finish_keep_y<T>, kernels<T>().unary[static_cast<std::size_t>(f_)], nullptr, nullptr, out_,
+    finish_ = {saved_by(f_) == Saved::input ? finish_keep_z<T> : finish_keep_y<T>,
+               kernels<T>().unary[static_cast<std::size_t>(f_)],
+               nullptr,
+               nullptr,
+               out_,
                static_cast<T>(activation.alpha)};
   }
 
@@ -66,8 +70,8 @@ class DenseStep final : public Step {
     if (r.begin == r.end) return;
     Finish<T> finish = finish_;
     if (saved_.slot >= 0) finish.saved = f.at<T>(saved_) + r.begin * out_;
-    Product<T> p{r.end - r.begin, out_, in_, f.at<const T>(x_) + r.begin * in_, in_, 1, f.at<const T>(w_), out_, 1,
-                 f.at<T>(y_) + r.begin * out_, out_};
+    Product<T> p{r.end - r.begin,   out_, in_, f.at<const T>(x_) + r.begin * in_, in_, 1,
+                 f.at<const T>(w_), out_, 1,   f.at<T>(y_) + r.begin * out_,      out_};
     if (b_.slot >= 0) p.bias = f.at<const T>(b_);
     p.relu = relu_;
     if (!relu_ && f_ != Unary::identity) p.finish = &finish;
@@ -77,6 +81,10 @@ class DenseStep final : public Step {
   std::size_t scratch_bytes(std::int64_t capacity) const override {
     const std::int64_t m = batched_ ? capacity * lines_ : lines_;
     return sizeof(T) * static_cast<std::size_t>(kernels_.product_scratch(m, out_, in_));
+  }
+  const char* path(std::int64_t rows) const override {
+    const std::int64_t m = batched_ ? rows * lines_ : lines_;
+    return kernels_.product_path({m, out_, in_, nullptr, in_, 1, nullptr, out_, 1, nullptr, out_});
   }
 
  private:
@@ -103,16 +111,20 @@ class DenseDxStep final : public Step {
         in_(s.input_types[1].dims[0]),
         out_(s.input_types[1].dims[1]) {
     const Activation activation = activation_of(s.node);
-    finish_ = {finish_backward<T>, nullptr, kernels<T>().unary_backward[static_cast<std::size_t>(activation.f)],
-               nullptr, in_, static_cast<T>(activation.alpha)};
+    finish_ = {finish_backward<T>,
+               nullptr,
+               kernels<T>().unary_backward[static_cast<std::size_t>(activation.f)],
+               nullptr,
+               in_,
+               static_cast<T>(activation.alpha)};
   }
 
   void run(const Frame& f, const Worker& w) const override {
     const Range r = line_share(f, w, batched_, lines_);
     if (r.begin == r.end) return;
     Finish<T> finish = finish_;
-    Product<T> p{r.end - r.begin, in_, out_, f.at<const T>(dz_) + r.begin * out_, out_, 1, f.at<const T>(w_), 1, out_,
-                 f.at<T>(dx_) + r.begin * in_, in_};
+    Product<T> p{r.end - r.begin,   in_, out_, f.at<const T>(dz_) + r.begin * out_, out_, 1,
+                 f.at<const T>(w_), 1,   out_, f.at<T>(dx_) + r.begin * in_,        in_};
     if (saved_.slot >= 0) {
       finish.saved = f.at<T>(saved_) + r.begin * in_;
       p.finish = &finish;
@@ -122,6 +134,10 @@ class DenseDxStep final : public Step {
   std::size_t scratch_bytes(std::int64_t capacity) const override {
     const std::int64_t m = batched_ ? capacity * lines_ : lines_;
     return sizeof(T) * static_cast<std::size_t>(kernels_.product_scratch(m, in_, out_));
+  }
+  const char* path(std::int64_t rows) const override {
+    const std::int64_t m = batched_ ? rows * lines_ : lines_;
+    return kernels_.product_path({m, in_, out_, nullptr, out_, 1, nullptr, 1, out_, nullptr, in_});
   }
 
  private:
@@ -153,8 +169,17 @@ class DenseDwStep final : public Step {
     const Range j = by_rows ? Range{0, out_} : share(out_, w.id, w.count, kFlatGranule);
     const T *x = f.at<const T>(x_), *dz = f.at<const T>(dz_);
     if (i.begin < i.end && j.begin < j.end) {
-      const Product<T> p{i.end - i.begin, j.end - j.begin, m, x + i.begin, 1, in_, dz + j.begin, out_, 1,
-                         f.at<T>(dw_) + i.begin * out_ + j.begin, out_};
+      const Product<T> p{i.end - i.begin,
+                         j.end - j.begin,
+                         m,
+                         x + i.begin,
+                         1,
+                         in_,
+                         dz + j.begin,
+                         out_,
+                         1,
+                         f.at<T>(dw_) + i.begin * out_ + j.begin,
+                         out_};
       kernels_.product(p, f.scratch_of<T>(w));
     }
     if (db_.slot < 0) return;
@@ -166,6 +191,10 @@ class DenseDwStep final : public Step {
   std::size_t scratch_bytes(std::int64_t capacity) const override {
     const std::int64_t m = batched_ ? capacity * lines_ : lines_;
     return sizeof(T) * static_cast<std::size_t>(kernels_.product_scratch(in_, out_, m));
+  }
+  const char* path(std::int64_t rows) const override {
+    const std::int64_t m = batched_ ? rows * lines_ : lines_;
+    return kernels_.product_path({in_, out_, m, nullptr, 1, in_, nullptr, out_, 1, nullptr, out_});
   }
 
  private:
@@ -179,7 +208,11 @@ template <class T>
 class DenseDbStep final : public Step {
  public:
   explicit DenseDbStep(const PlannedStep& s)
-      : dz_(s.inputs[0]), db_(s.outputs[0]), batched_(s.input_types[0].batched), lines_(lines_of(s.input_types[0])), out_(s.input_types[0].dims.back()) {}
+      : dz_(s.inputs[0]),
+        db_(s.outputs[0]),
+        batched_(s.input_types[0].batched),
+        lines_(lines_of(s.input_types[0])),
+        out_(s.input_types[0].dims.back()) {}
 
   void run(const Frame& f, const Worker& w) const override {
     const Range c = share(out_, w.id, w.count, kFlatGranule);
@@ -227,12 +260,15 @@ class MatmulStep final : public Step {
     for (std::int64_t i = r.begin; i < r.end; ++i) {
       const std::int64_t sample = batched_ ? i / outer_ : 0;
       const auto o = static_cast<std::size_t>(i % outer_);
-      multiply(f, w, a + sample * a_sample_ + a_offsets_[o], b + sample * b_sample_ + b_offsets_[o],
-               out + i * m_ * n_, m_);
+      multiply(f, w, a + sample * a_sample_ + a_offsets_[o], b + sample * b_sample_ + b_offsets_[o], out + i * m_ * n_,
+               m_);
     }
   }
   std::size_t scratch_bytes(std::int64_t) const override {
     return sizeof(T) * static_cast<std::size_t>(kernels_.product_scratch(m_, n_, k_));
+  }
+  const char* path(std::int64_t) const override {
+    return kernels_.product_path({m_, n_, k_, nullptr, a_row_, a_col_, nullptr, b_row_, b_col_, nullptr, n_});
   }
 
  private:

@@ -29,7 +29,8 @@ class UpdateStep final : public Step {
       T* slots[3];
       for (int k = 0; k < 3; ++k) slots[k] = u.slots[k] ? reinterpret_cast<T*>(u.slots[k] + at) : nullptr;
       kernel(r.end - r.begin, numbers, f.at<const T>({Slots::gradients, at}),
-             f.at<T>({first_store_ + range.store, range.store_offset + r.begin * static_cast<std::int64_t>(sizeof(T))}), slots);
+             f.at<T>({first_store_ + range.store, range.store_offset + r.begin * static_cast<std::int64_t>(sizeof(T))}),
+             slots);
     }
   }
 

@@ -41,8 +41,8 @@ std::vector<ValueId> Graph::add(std::string_view name, std::vector<ValueId> inpu
     for (const int one : {0, 1}) {
       const Value& v = values[static_cast<std::size_t>(inputs[static_cast<std::size_t>(one)])];
       const ValueId other = inputs[static_cast<std::size_t>(1 - one)];
-      if (v.leaf == Leaf::constant && v.type.dims.empty() && constants[static_cast<std::size_t>(v.index)].data[0] == 1 &&
-          type(other) == outputs_types[0]) {
+      if (v.leaf == Leaf::constant && v.type.dims.empty() &&
+          constants[static_cast<std::size_t>(v.index)].data[0] == 1 && type(other) == outputs_types[0]) {
         return {other};
       }
     }

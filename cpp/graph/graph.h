@@ -14,9 +14,9 @@ enum class Leaf : std::uint8_t { none, x, target, weight, doutput, parameter, co
 
 struct Value {
   Type type;
-  int node = kNone;    // the node that makes it (kNone: a leaf)
+  int node = kNone;  // the node that makes it (kNone: a leaf)
   Leaf leaf = Leaf::none;
-  int index = 0;       // which x, target, parameter, constant, ...
+  int index = 0;  // which x, target, parameter, constant, ...
   std::string name;
 };
 

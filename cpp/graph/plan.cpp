@@ -32,8 +32,8 @@ class Planner {
     kept.insert(kept.end(), gradient_results_.begin(), gradient_results_.end());
     if (request_.explicit_steps) {
       kept.insert(kept.end(), dvalues_.begin(), dvalues_.end());
-      for (std::size_t n = 0; n < forward_nodes; ++n) forward_makes_.insert(
-          forward_makes_.end(), graph_.nodes[n].outputs.begin(), graph_.nodes[n].outputs.end());
+      for (std::size_t n = 0; n < forward_nodes; ++n)
+        forward_makes_.insert(forward_makes_.end(), graph_.nodes[n].outputs.begin(), graph_.nodes[n].outputs.end());
     }
     drop_unread(graph_, kept);
     fuse_activations(graph_, kept);
@@ -66,7 +66,9 @@ class Planner {
     }
   }
 
-  ValueId copy(ValueId id, const char* op = "identity") { return graph_.add(op, {id}, {}, graph_.values[at(id)].name)[0]; }
+  ValueId copy(ValueId id, const char* op = "identity") {
+    return graph_.add(op, {id}, {}, graph_.values[at(id)].name)[0];
+  }
 
   // An output that is an input, a parameter or another output needs memory of its own.
   void own_outputs() {
@@ -151,8 +153,10 @@ class Planner {
   bool can_join(std::size_t i, int now, const std::vector<int>& phase) const {
     const Node& node = graph_.nodes[i];
     return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
-      const int maker = graph_.values[at(root(id))].node;
-      if (maker == kNone) return true;
+      const Value& read = graph_.values[at(root(id))];
+      const int maker = read.node;
+      // Workers gather their own rows of x before the first step, so a step that reads other rows meets them first.
+      if (maker == kNone) return now > 0 || read.leaf != Leaf::x || is_rows(node);
       const int made = phase[at(maker)];
       return made != kNone && (made < now || (is_rows(graph_.nodes[at(maker)]) && is_rows(node)));
     });
@@ -163,8 +167,8 @@ class Planner {
     for (std::size_t c = 0; c < graph_.constants.size(); ++c) {
       plan_.constant_offsets.push_back(plan_.constant_bytes);
       plan_.constants.push_back(graph_.constants[c].data);
-      plan_.constant_bytes += static_cast<std::int64_t>(
-          align_up(graph_.constants[c].data.size() * size_of(request_.dtype)));
+      plan_.constant_bytes +=
+          static_cast<std::int64_t>(align_up(graph_.constants[c].data.size() * size_of(request_.dtype)));
     }
     std::map<ValueId, int> output_place;
     if (request_.outputs_in_place) {
@@ -184,15 +188,26 @@ class Planner {
       const Value& v = graph_.values[id];
       Location& place = places_[id];
       switch (v.leaf) {
-        case Leaf::x: place = {s.x + v.index, 0}; continue;
-        case Leaf::target: place = {s.target + v.index, 0}; continue;
-        case Leaf::weight: place = {s.weight + v.index, 0}; continue;
-        case Leaf::doutput: place = {s.doutput + v.index, 0}; continue;
+        case Leaf::x:
+          place = {s.x + v.index, 0};
+          continue;
+        case Leaf::target:
+          place = {s.target + v.index, 0};
+          continue;
+        case Leaf::weight:
+          place = {s.weight + v.index, 0};
+          continue;
+        case Leaf::doutput:
+          place = {s.doutput + v.index, 0};
+          continue;
         case Leaf::parameter:
           place = {s.store + request_.parameters[at(v.index)].store, request_.parameters[at(v.index)].offset};
           continue;
-        case Leaf::constant: place = {Slots::constants, plan_.constant_offsets[at(v.index)]}; continue;
-        case Leaf::none: break;
+        case Leaf::constant:
+          place = {Slots::constants, plan_.constant_offsets[at(v.index)]};
+          continue;
+        case Leaf::none:
+          break;
       }
       if (v.node == kNone || root(static_cast<ValueId>(id)) != static_cast<ValueId>(id)) continue;
       if (const auto g = gradient_place_.find(static_cast<ValueId>(id)); g != gradient_place_.end()) {
@@ -215,7 +230,8 @@ class Planner {
       }
     }
     // The largest first, each at the lowest offset that is free during its phases.
-    std::stable_sort(tenants.begin(), tenants.end(), [](const Tenant& a, const Tenant& b) { return a.bytes > b.bytes; });
+    std::stable_sort(tenants.begin(), tenants.end(),
+                     [](const Tenant& a, const Tenant& b) { return a.bytes > b.bytes; });
     std::vector<Tenant> housed;
     for (const Tenant& t : tenants) {
       std::vector<std::pair<std::int64_t, std::int64_t>> busy;
@@ -231,7 +247,8 @@ class Planner {
         offset = std::max(offset, to);
       }
       places_[at(t.id)] = {Slots::arena, offset};
-      plan_.arena_bytes = std::max(plan_.arena_bytes, offset + static_cast<std::int64_t>(align_up(static_cast<std::size_t>(t.bytes))));
+      plan_.arena_bytes =
+          std::max(plan_.arena_bytes, offset + static_cast<std::int64_t>(align_up(static_cast<std::size_t>(t.bytes))));
       housed.push_back(t);
     }
   }
@@ -280,10 +297,12 @@ class Planner {
       PlannedStep update;
       update.node.op = &get_op("update");
       update.barrier = !plan_.steps.empty();
-      for (const ParameterPlace& p : request_.parameters) {
-        update.flops = std::max(update.flops, static_cast<double>(p.gradient_offset));
-      }
-      update.flops = 12. * update.flops / static_cast<double>(size_of(request_.dtype));
+      // A dozen operations a parameter: Adam's count, the others are cheaper. Gradient and state in, state and
+      // parameter out.
+      update.flops = 12. * static_cast<double>(request_.update_count);
+      const Type flat{false, {request_.update_count}};
+      update.input_types.assign(static_cast<std::size_t>(2 + request_.update_slots), flat);
+      update.output_types.assign(static_cast<std::size_t>(1 + request_.update_slots), flat);
       plan_.flops_fixed += update.flops;
       plan_.steps.push_back(std::move(update));
     }
@@ -300,8 +319,8 @@ class Planner {
   PlanRequest request_;
   Plan plan_;
   std::vector<ValueId> gradient_results_, dvalues_, forward_makes_;
-  std::map<ValueId, int> gradient_place_;       // root of a parameter's gradient -> the parameter
-  std::vector<std::pair<int, ValueId>> dx_;     // x index, gradient
+  std::map<ValueId, int> gradient_place_;    // root of a parameter's gradient -> the parameter
+  std::vector<std::pair<int, ValueId>> dx_;  // x index, gradient
   std::vector<std::size_t> order_;
   std::vector<int> phase_;
   std::vector<Location> places_;

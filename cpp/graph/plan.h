@@ -48,6 +48,8 @@ struct PlanRequest {
   bool outputs_in_place = false;  // outputs are the caller's memory, else the arena's
   bool explicit_steps = false;    // forward and backward run apart; every gradient stays readable until the next run
   bool update = false;            // the optimiser's step comes last
+  std::int64_t update_count = 0;  // its parameters
+  int update_slots = 0;           // and its arrays of state
 };
 
 struct Plan {
@@ -59,8 +61,8 @@ struct Plan {
   std::vector<std::int64_t> constant_offsets;  // bytes
   std::int64_t constant_bytes = 0;
   std::int64_t arena_bytes = 0;
-  std::vector<Location> outputs, dx;    // dx: slot -1 where nothing flows back
-  std::vector<Location> dvalues;        // explicit_steps: the gradient of each value of the graph (slot -1: none)
+  std::vector<Location> outputs, dx;  // dx: slot -1 where nothing flows back
+  std::vector<Location> dvalues;      // explicit_steps: the gradient of each value of the graph (slot -1: none)
   std::vector<Type> value_types;
   Location loss{-1, 0};
   double flops_per_row = 0, flops_fixed = 0;

@@ -51,8 +51,11 @@ std::vector<ValueId> binary_gradient(Builder& g, const Node& node, std::span<con
   const auto op = [&](Binary f, ValueId u, ValueId v) { return binary(g, node, f, u, v); };
   ValueId da = d, db = d;
   switch (static_cast<Binary>(node.op->code)) {
-    case Binary::add: break;
-    case Binary::subtract: db = g.apply("negative", {d}, node); break;
+    case Binary::add:
+      break;
+    case Binary::subtract:
+      db = g.apply("negative", {d}, node);
+      break;
     case Binary::multiply:
       da = op(Binary::multiply, d, b);
       db = op(Binary::multiply, d, a);
@@ -79,7 +82,8 @@ std::vector<ValueId> binary_gradient(Builder& g, const Node& node, std::span<con
       break;
     }
     case Binary::greater:
-    case Binary::greater_equal: return {kNone, kNone};
+    case Binary::greater_equal:
+      return {kNone, kNone};
   }
   return {sum_to(g, node, da, g.type(a)), sum_to(g, node, db, g.type(b))};
 }
@@ -119,8 +123,7 @@ void add_elementwise_ops(OpList& ops) {
     ops.push_back({name + "_backward", 1 + saved, 1 + saved, like_first, nullptr, unary_cost, static_cast<int>(i)});
   }
   for (std::size_t i = 0; i < kBinaryNames.size(); ++i) {
-    ops.push_back(
-        {std::string(kBinaryNames[i]), 2, 2, broadcast_all, binary_gradient, nullptr, static_cast<int>(i)});
+    ops.push_back({std::string(kBinaryNames[i]), 2, 2, broadcast_all, binary_gradient, nullptr, static_cast<int>(i)});
   }
   // In plans that add to gradients: the output's memory is a parameter's gradient, and x is added to it.
   ops.push_back({"accumulate", 1, 1, like_first});

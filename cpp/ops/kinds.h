@@ -10,39 +10,56 @@ namespace ranvier {
 
 // y = f(x), element by element. alpha is the slope of leaky_relu and the scale of elu, else unused.
 enum class Unary : std::uint8_t {
-  identity, negative, sqrt, exp, log, abs, cosh,
-  relu, leaky_relu, elu, sigmoid, tanh, gelu, gelu_tanh, silu, softplus,
+  identity,
+  negative,
+  sqrt,
+  exp,
+  log,
+  abs,
+  cosh,
+  relu,
+  leaky_relu,
+  elu,
+  sigmoid,
+  tanh,
+  gelu,
+  gelu_tanh,
+  silu,
+  softplus,
 };
 inline constexpr std::array<std::string_view, 16> kUnaryNames{
-    "identity", "negative", "sqrt", "exp", "log", "abs", "cosh",
-    "relu", "leaky_relu", "elu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "softplus"};
+    "identity",   "negative", "sqrt",    "exp",  "log",  "abs",       "cosh", "relu",
+    "leaky_relu", "elu",      "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "softplus"};
 
 // What the derivative is told from. y where y tells it: then a product can apply f to its block and forget z.
 enum class Saved : std::uint8_t { nothing, input, output };
 constexpr Saved saved_by(Unary f) {
   switch (f) {
     case Unary::identity:
-    case Unary::negative: return Saved::nothing;
+    case Unary::negative:
+      return Saved::nothing;
     case Unary::log:
     case Unary::abs:
     case Unary::cosh:
     case Unary::gelu:
     case Unary::gelu_tanh:
     case Unary::silu:
-    case Unary::softplus: return Saved::input;
-    default: return Saved::output;
+    case Unary::softplus:
+      return Saved::input;
+    default:
+      return Saved::output;
   }
 }
 
 // out = f(a, b), element by element; greater and greater_equal give 1 or 0 and have no gradient.
 enum class Binary : std::uint8_t { add, subtract, multiply, divide, power, maximum, greater, greater_equal };
-inline constexpr std::array<std::string_view, 8> kBinaryNames{
-    "add", "subtract", "multiply", "divide", "power", "maximum", "greater", "greater_equal"};
+inline constexpr std::array<std::string_view, 8> kBinaryNames{"add",   "subtract", "multiply", "divide",
+                                                              "power", "maximum",  "greater",  "greater_equal"};
 
 // One value a row: the mean over the row's elements. param is Huber's delta, else unused.
 enum class RowLoss : std::uint8_t { mse, mae, huber, binary_cross_entropy, binary_cross_entropy_probabilities };
-inline constexpr std::array<std::string_view, 5> kRowLossNames{
-    "mse", "mae", "huber", "binary_cross_entropy", "binary_cross_entropy_probabilities"};
+inline constexpr std::array<std::string_view, 5> kRowLossNames{"mse", "mae", "huber", "binary_cross_entropy",
+                                                               "binary_cross_entropy_probabilities"};
 
 enum class Optimizer : std::uint8_t { sgd, adam, adamw, rmsprop, adagrad };
 inline constexpr std::array<std::string_view, 5> kOptimizerNames{"sgd", "adam", "adamw", "rmsprop", "adagrad"};

@@ -4,8 +4,8 @@
 namespace ranvier {
 namespace {
 
-// Every loss gives one value a row; the loss of a batch is weighted_sum(rows, row_scale(weights)), so that weights, class
-// weights and the mean live in one place. Targets are data: nothing flows back to them.
+// Every loss gives one value a row; the loss of a batch is weighted_sum(rows, row_scale(weights)), so that weights,
+// class weights and the mean live in one place. Targets are data: nothing flows back to them.
 
 Type rows_of(const Type& pred) {
   if (pred.batched) return {true, {}};

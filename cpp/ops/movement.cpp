@@ -27,7 +27,8 @@ std::vector<Type> transpose_shape(const Call& call) {
     ok = ok && axis >= 0 && axis < x.rank() && !seen[axis];
     if (ok) seen[axis] = true;
   }
-  if (!ok) call.fail("axes ", to_string(axes), " do not permute ", to_string(x), x.batched ? " with the batch first" : "");
+  if (!ok)
+    call.fail("axes ", to_string(axes), " do not permute ", to_string(x), x.batched ? " with the batch first" : "");
   Type out{x.batched, {}};
   for (std::size_t i = x.batched; i < axes.size(); ++i) out.dims.push_back(x.dims[axes[i] - x.batched]);
   return {out};

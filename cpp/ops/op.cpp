@@ -131,9 +131,9 @@ std::vector<Type> infer(const Call& call) {
   const int n = static_cast<int>(call.inputs.size());
   if (n < call.op.min_inputs || (call.op.max_inputs >= 0 && n > call.op.max_inputs)) {
     call.fail("expected ", call.op.min_inputs,
-              call.op.max_inputs < 0                       ? " or more"
+              call.op.max_inputs < 0                    ? " or more"
               : call.op.max_inputs > call.op.min_inputs ? concat(" to ", call.op.max_inputs)
-                                                           : "",
+                                                        : "",
               " inputs, got ", n);
   }
   return call.op.shape(call);

@@ -154,8 +154,8 @@ void shared_parameter() {
   net.mse(net.op("dense", {net.op("tanh", {h}), w}));
   const Plan plan = make_plan(net.graph, net.request);
   expect(count(plan, "dense_dw") == 2 && count(plan, "add") == 1, "a gradient that arrives twice is summed once");
-  const auto sum = std::find_if(plan.steps.begin(), plan.steps.end(),
-                                [](const PlannedStep& s) { return s.node.op->name == "add"; });
+  const auto sum =
+      std::find_if(plan.steps.begin(), plan.steps.end(), [](const PlannedStep& s) { return s.node.op->name == "add"; });
   expect(sum != plan.steps.end() && sum->outputs[0].slot == Slots::gradients, "into the parameter's gradient");
 }
 

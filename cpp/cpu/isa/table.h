@@ -18,6 +18,7 @@ template <class T>
 constexpr Kernels<T> kernels_of_isa() {
   return {.product = product<T>,
           .product_scratch = product_scratch<T>,
+          .product_path = product_path<T>,
           .column_sum = column_sum<T>,
           .unary = unary_table<T>(),
           .unary_backward = unary_backward_table<T>(),

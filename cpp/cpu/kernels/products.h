@@ -322,6 +322,12 @@ void product(const Product<T>& p, T* scratch) {
 }
 
 template <class T>
+const char* product_path(const Product<T>& p) {
+  if (along_rows<T>(p.M, p.N, p.K, p.a_row != 1)) return "along rows";
+  return p.b_col != 1 && p.N > 1 ? "packed B" : "direct";
+}
+
+template <class T>
 std::int64_t product_scratch(std::int64_t M, std::int64_t N, std::int64_t K) {
   constexpr std::int64_t L = kLanes<T>;
   const auto panels = [=](std::int64_t n) { return smaller(K, kChunk) * ceil_div(n, L) * L; };

@@ -36,6 +36,11 @@ std::int64_t product_scratch(std::int64_t, std::int64_t, std::int64_t) {
 }
 
 template <class T>
+const char* product_path(const Product<T>&) {
+  return "naive";
+}
+
+template <class T>
 void column_sum(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out, bool accumulate) {
   const T one = 1;
   product<T>({1, N, M, &one, 0, 0, x, ldx, 1, out, N, nullptr, accumulate}, nullptr);
