@@ -47,7 +47,7 @@ class Graph:
 
     def __init__(self) -> None: ...
     def input(self, role: str, kind: str, shape: _Shape, name: str) -> int:
-        """role: "x", "target" or "weight"; kind: "real" or "labels". Numbered within a role in the order of the calls."""
+        """role: "x", "target" or "weight"; kind: "real" or "labels". Numbered within a role, in the order of calls."""
     def parameter(self, index: int, shape: tuple[int, ...], name: str) -> int:
         """index: the place in the parameter list of the Network that will run the graph."""
     def constant(self, array: _Array) -> int:
