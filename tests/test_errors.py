@@ -57,7 +57,7 @@ BAD_DATA = {
         np.zeros((6, 2)),
         None,
         ValueError,
-        r"y: expected target \(batch, 3\), got \(6, 2\)",
+        r"y: expected class labels \(batch,\) or probabilities \(batch, 3\), got \(6, 2\)",
     ),
     "label too large": (X, changed(LABELS, 3), None, ValueError, r"y: expected labels 0 to 2.*got 3 in row 3"),
     "negative label": (X, changed(LABELS, -1), None, ValueError, r"y: expected labels 0 to 2.*got -1 in row 3"),
@@ -316,7 +316,7 @@ def test_own_layers():
         NoCall()(x)
     with pytest.raises(TypeError, match="wrong: call\\(\\) must return a Tensor"):
         Wrong()(x)
-    with pytest.raises(ValueError, match="Twice: parameter 'w' exists already"):
+    with pytest.raises(ValueError, match="twice: parameter 'w' exists already"):
         Twice()(x)
     with pytest.raises(TypeError, match="complex"):
         x * np.ones(4, complex)

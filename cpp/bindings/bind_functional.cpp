@@ -1,12 +1,11 @@
-// One operation on arrays, now: a plan of a single step whose slots are the caller's arrays.
 #include <pybind11/stl.h>
 
 #include <algorithm>
 #include <cstring>
 
 #include "bindings/arrays.h"
+#include "bindings/eager.h"
 #include "bindings/optimizer.h"
-#include "cpu/program.h"
 
 namespace ranvier::bindings {
 namespace {
@@ -89,58 +88,32 @@ py::tuple run(const std::string& name, const std::vector<py::object>& inputs, co
               const py::object& out) {
   const Op& op = get_op(name);
   const Operands o = read_operands(op, inputs);
-  PlannedStep step;
-  step.node.op = &op;
-  step.node.attributes = attributes_from(attributes);
-  step.input_types = o.types;
-  step.output_types = infer({op, step.node.attributes, o.types, step.node.scope});
-  if (name.starts_with("cross_entropy") || name == "row_scale") {
-    const auto classes = step.node.attributes.numbers("class_weight");
-    if (name == "row_scale" && !classes.empty() && o.types.size() > 1 && o.types[1].kind == Kind::labels) {
-      cpu::check_labels({data_of(o.own[1]), cpu::Element::i32, o.own[1].size(), 1, {}}, name,
-                        static_cast<std::int64_t>(classes.size()));
-    }
+  const std::shared_ptr<const Prepared> prepared = prepare(op, attributes_from(attributes), o.dtype, o.types);
+  const std::vector<Type>& types = prepared->step.output_types;
+  const std::vector<double> classes = prepared->step.node.attributes.numbers("class_weight");
+  if (name == "row_scale" && !classes.empty() && o.types.size() > 1 && o.types[1].kind == Kind::labels) {
+    cpu::check_labels({data_of(o.own[1]), cpu::Element::i32, o.own[1].size(), 1, {}}, name,
+                      static_cast<std::int64_t>(classes.size()));
   }
-
-  std::vector<py::object> outs(step.output_types.size(), py::none());
-  if (!out.is_none()) {
-    const auto given = py::reinterpret_borrow<py::sequence>(out);
-    for (std::size_t i = 0; i < outs.size() && i < given.size(); ++i) outs[i] = given[i];
-  }
+  std::vector<std::byte*> operands;
+  for (const py::array& a : o.own) operands.push_back(data_of(a));
   std::vector<py::array> results, written;
-  std::vector<std::byte*> base(Slots{}.count, nullptr);
-  for (const py::array& a : o.own) {
-    step.inputs.push_back({static_cast<int>(base.size()), 0});
-    base.push_back(data_of(a));
-  }
-  for (std::size_t i = 0; i < outs.size(); ++i) {
-    const Dims& shape = step.output_types[i].dims;
-    py::array result = outs[i].is_none() ? new_array(o.dtype, shape) : check_out(outs[i], o.dtype, shape, name.c_str());
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    py::object given = py::none();
+    if (!out.is_none() && i < py::len(out)) given = py::reinterpret_borrow<py::sequence>(out)[i];
+    py::array result =
+        given.is_none() ? new_array(o.dtype, types[i].dims) : check_out(given, o.dtype, types[i].dims, name.c_str());
     bool aside = false;  // written beside, copied after: the output shares memory with an input that is still read
-    if (!outs[i].is_none()) {
+    if (!given.is_none()) {
       for (const py::array& in : o.own) aside = aside || (overlap(result, in) && !in_place_ok(op, o, result, in));
     }
-    written.push_back(aside ? new_array(o.dtype, shape) : result);
+    written.push_back(aside ? new_array(o.dtype, types[i].dims) : result);
     results.push_back(std::move(result));
-    step.outputs.push_back({static_cast<int>(base.size()), 0});
-    base.push_back(data_of(written.back()));
+    operands.push_back(data_of(written.back()));
   }
-  if (op.alias) {
-    std::memcpy(data_of(written[0]), data_of(o.own[0]), static_cast<std::size_t>(written[0].nbytes()));
-  } else {
-    Plan plan;
-    plan.request.dtype = o.dtype;
-    const std::unique_ptr<cpu::Step> lowered = cpu::lower(step, plan);
-    std::vector<Type> types = step.input_types;
-    double flops = 0;
-    for (const Type& t : step.output_types) flops += static_cast<double>(t.count());
-    if (op.cost) flops = op.cost({op, step.node.attributes, types, step.node.scope}, step.output_types);
-    const MaybeReleased released(flops);
-    const int threads = cpu::threads_for(flops);
-    const std::size_t scratch_bytes = align_up(lowered->scratch_bytes(1));
-    const Buffer scratch(scratch_bytes * static_cast<std::size_t>(threads));
-    const cpu::Frame frame{base.data(), 1, scratch.data(), scratch_bytes, 0, 0, nullptr};
-    parallel(threads, [&](Worker& worker) { lowered->run(frame, worker); });
+  {
+    const MaybeReleased released(prepared->flops);
+    execute(*prepared, operands);
   }
   py::tuple tuple(results.size());
   for (std::size_t i = 0; i < results.size(); ++i) {
@@ -150,6 +123,127 @@ py::tuple run(const std::string& name, const std::vector<py::object>& inputs, co
     tuple[i] = results[i];
   }
   return tuple;
+}
+
+// A loss on arrays: rows, weights and reduction in one call. Returns the loss, or (loss, dpred).
+py::object loss(const std::string& name, py::handle given_pred, py::handle given_target, py::handle weight,
+                const std::string& reduction, bool with_grad, const py::object& given_attributes) {
+  if (reduction != "mean" && reduction != "sum" && reduction != "none") {
+    throw ValueError(concat(name, ": reduction must be 'mean', 'sum' or 'none', got '", reduction, "'"));
+  }
+  const Held pred = hold(given_pred, name.c_str()), target = hold(given_target, name.c_str());
+  const auto is_f32 = [](const Held& h) {
+    return h.view.element == cpu::Element::f32 || h.view.element == cpu::Element::f16;
+  };
+  const DType dtype = is_f32(pred) ? DType::f32 : DType::f64;
+  const Dims shape = shape_of(pred.array), target_shape = shape_of(target.array);
+  const std::int64_t rows = pred.view.rows;
+  if (shape.empty() || rows == 0)
+    throw ValueError(concat(name, ": expected one row or more, got shape ", to_string(shape)));
+  const bool cross_entropy = name == "cross_entropy";
+  const bool labels = cross_entropy && target_shape != shape;
+  if (labels && (shape.size() < 2 || target_shape != Dims(shape.begin(), shape.end() - 1))) {
+    throw ValueError(concat(name, ": expected labels ", to_string(Dims(shape.begin(), shape.end() - 1)),
+                            " or probabilities ", to_string(shape), ", got ", to_string(target_shape)));
+  }
+  const bool column = target_shape == Dims{rows} && shape == Dims{rows, 1};
+  if (!cross_entropy && target_shape != shape && !column) {
+    throw ValueError(
+        concat(name, ": expected a target of shape ", to_string(shape), ", got ", to_string(target_shape)));
+  }
+  const std::string what = name + ": target";
+  if (labels) {
+    cpu::check_labels(target.view, what, shape.back());
+  } else {
+    cpu::check_finite(target.view, what);
+    if (target.view.element >= cpu::Element::f16 && is_f32(target) != is_f32(pred)) {
+      throw TypeError(concat(name, ": float32 and float64 mixed (lists count as float64)"));
+    }
+    if (name.starts_with("binary")) cpu::check_probabilities(target.view, what);
+  }
+  std::vector<py::array> kept;
+  const auto converted = [&](const Held& h) {
+    if (cpu::is(h.view.element, dtype)) return data_of(h.array);
+    kept.push_back(new_array(dtype, {h.array.size()}));
+    cpu::gather(h.view.flat(), nullptr, h.array.size(), dtype, data_of(kept.back()));
+    return data_of(kept.back());
+  };
+  std::byte* const p = converted(pred);
+  std::byte* t = nullptr;
+  if (labels) {
+    kept.push_back(py::array_t<std::int32_t>(target.array.size()));
+    t = data_of(kept.back());
+    cpu::gather_labels(target.view.flat(), nullptr, target.array.size(), reinterpret_cast<std::int32_t*>(t));
+  } else {
+    t = converted(target);
+  }
+  std::byte* w = nullptr;  // all ones
+  const Type row_type{false, {rows}};
+  if (!weight.is_none()) {
+    const Held held = hold(weight, "weight");
+    if (shape_of(held.array) != row_type.dims) {
+      throw ValueError(concat(name, ": expected weight of shape ", to_string(row_type.dims), ", got ",
+                              to_string(shape_of(held.array))));
+    }
+    cpu::check_weights(held.view, name + ": weight");
+    kept.push_back(new_array(dtype, row_type.dims));
+    w = data_of(kept.back());
+    cpu::gather(held.view.flat(), nullptr, rows, dtype, w);
+  }
+  const Attributes attributes = attributes_from(given_attributes);
+  const Type pred_type{false, shape},
+      target_type{false, labels ? target_shape : shape, labels ? Kind::labels : Kind::real};
+
+  py::array scale = new_array(dtype, row_type.dims), values = new_array(dtype, row_type.dims);
+  if (reduction == "mean") {
+    Attributes classes;
+    std::vector<Type> types{row_type};
+    std::vector<std::byte*> operands{w};
+    if (const Attribute* class_weight = attributes.find("class_weight")) {
+      classes.set("class_weight", *class_weight);
+      types.push_back(target_type);
+      operands.push_back(t);
+    }
+    operands.push_back(data_of(scale));
+    execute(*prepare(get_op("row_scale"), classes, dtype, types), operands);
+  } else if (w) {
+    std::memcpy(data_of(scale), w, static_cast<std::size_t>(scale.nbytes()));
+  } else if (dtype == DType::f64) {
+    std::fill_n(reinterpret_cast<double*>(data_of(scale)), rows, 1.);
+  } else {
+    std::fill_n(reinterpret_cast<float*>(data_of(scale)), rows, 1.F);
+  }
+  py::object dpred = py::none();
+  {
+    const auto prepared =
+        with_grad ? prepare(get_op(name + "_with_gradient"), attributes, dtype, {row_type, pred_type, target_type})
+                  : prepare(get_op(name), attributes, dtype, {pred_type, target_type});
+    std::vector<std::byte*> operands{p, t, data_of(values)};
+    if (with_grad) {
+      py::array gradient = new_array(dtype, shape);
+      operands = {data_of(scale), p, t, data_of(values), data_of(gradient)};
+      dpred = std::move(gradient);
+    }
+    const MaybeReleased released(prepared->flops);
+    execute(*prepared, operands);
+  }
+  py::object result;
+  if (reduction == "none") {
+    py::array weighted = new_array(dtype, row_type.dims);
+    const std::vector<std::byte*> operands{data_of(values), data_of(scale), data_of(weighted)};
+    execute(*prepare(get_op("multiply"), {}, dtype, {row_type, row_type}), operands);
+    result = std::move(weighted);
+  } else {
+    double total = 0;
+    float total_f32 = 0;
+    std::byte* to =
+        dtype == DType::f64 ? reinterpret_cast<std::byte*>(&total) : reinterpret_cast<std::byte*>(&total_f32);
+    const std::vector<std::byte*> operands{data_of(values), data_of(scale), to};
+    execute(*prepare(get_op("weighted_sum"), {}, dtype, {row_type, row_type}), operands);
+    result = py::float_(dtype == DType::f64 ? total : static_cast<double>(total_f32));
+  }
+  if (with_grad) return py::make_tuple(result, dpred);
+  return result;
 }
 
 void optimizer_step(const OptimizerSettings& settings, const py::array& param, py::handle grad,
@@ -198,6 +292,8 @@ void optimizer_step(const OptimizerSettings& settings, const py::array& param, p
 void bind_functional(py::module_& m) {
   bind_optimizer(m);
   m.def("run", run, py::arg("op"), py::arg("inputs"), py::arg("attributes") = py::none(), py::arg("out") = py::none());
+  m.def("loss", loss, py::arg("op"), py::arg("pred"), py::arg("target"), py::arg("weight") = py::none(),
+        py::arg("reduction") = "mean", py::arg("with_grad") = false, py::arg("attributes") = py::none());
   m.def("optimizer_step", optimizer_step, py::arg("optimizer"), py::arg("param"), py::arg("grad"), py::arg("slots"),
         py::arg("step"));
 }

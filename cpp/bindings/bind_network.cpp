@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "bindings/optimizer.h"
@@ -56,11 +57,11 @@ struct HeldFeed {
   Feed feed;
 
   HeldFeed(const Network& network, Purpose purpose, py::handle given_x, py::handle given_y, py::handle given_weight) {
-    const cpu::Interface& g = network.interface(purpose);
-    x = hold_all(given_x, g.x.size(), "x");
+    feed.interface = network.interface(purpose);
+    x = hold_all(given_x, feed.interface->x.size(), "x");
     feed.x = views(x);
     if (given_y) {
-      y = hold_all(given_y, g.targets.size(), "y");
+      y = hold_all(given_y, feed.interface->targets.size(), "y");
       feed.y = views(y);
     }
     if (given_weight && !given_weight.is_none()) {
@@ -86,8 +87,8 @@ struct Outputs {
   }
 };
 
-double work(const Network& network, Purpose purpose, std::int64_t rows) {
-  return network.interface(purpose).flops_per_row * static_cast<double>(rows);
+double work(const cpu::Interface& interface, std::int64_t rows) {
+  return interface.flops_per_row * static_cast<double>(rows);
 }
 
 Dims with_rows(std::int64_t rows, const Type& type) {
@@ -96,9 +97,9 @@ Dims with_rows(std::int64_t rows, const Type& type) {
   return shape;
 }
 
-Outputs outputs_for(const Network& network, Purpose purpose, std::int64_t rows, py::handle out) {
+Outputs outputs_for(const Network& network, const cpu::Interface& interface, std::int64_t rows, py::handle out) {
   Outputs outputs;
-  const std::vector<Type>& types = network.interface(purpose).outputs;
+  const std::vector<Type>& types = interface.outputs;
   for (std::size_t i = 0; i < types.size(); ++i) {
     const Dims shape = with_rows(rows, types[i]);
     if (!out || out.is_none()) {
@@ -116,17 +117,13 @@ Outputs outputs_for(const Network& network, Purpose purpose, std::int64_t rows, 
 
 py::object predict(Network& network, py::handle x, const py::object& batch_size, py::handle out) {
   const HeldFeed held(network, Purpose::infer, x, {}, {});
-  const std::int64_t rows = network.interface(Purpose::infer).check(held.feed, false);
-  std::int64_t block = 0;
-  if (batch_size.is_none()) {
-    block = network.interface(Purpose::infer).default_block;
-  } else {
-    block = batch_size.cast<std::int64_t>();
-    if (block < 1) throw ValueError(concat("batch_size: expected >= 1, got ", block));
-  }
-  const Outputs outputs = outputs_for(network, Purpose::infer, rows, out);
+  const cpu::Interface& interface = *held.feed.interface;
+  const std::int64_t rows = interface.check(held.feed, false);
+  const std::int64_t block = batch_size.is_none() ? interface.default_block : batch_size.cast<std::int64_t>();
+  if (block < 1) throw ValueError(concat("batch_size: expected >= 1, got ", block));
+  const Outputs outputs = outputs_for(network, interface, rows, out);
   {
-    const MaybeReleased released(work(network, Purpose::infer, rows));
+    const MaybeReleased released(work(interface, rows));
     network.predict(held.feed, rows, block, outputs.data);
   }
   return outputs.result();
@@ -134,9 +131,9 @@ py::object predict(Network& network, py::handle x, const py::object& batch_size,
 
 double train_step(Network& network, py::handle x, py::handle y, py::handle weight) {
   const HeldFeed held(network, Purpose::train, x, y, weight);
-  const std::int64_t rows = network.interface(Purpose::train).check(held.feed, true);
+  const std::int64_t rows = held.feed.interface->check(held.feed, true);
   if (rows == 0) throw ValueError("train_step: expected one row or more, got none");
-  const MaybeReleased released(3 * work(network, Purpose::train, rows));
+  const MaybeReleased released(3 * work(*held.feed.interface, rows));
   return network.train(held.feed, 0, rows, nullptr, {}, false);
 }
 
@@ -148,7 +145,7 @@ class Epoch {
       : network_(std::move(network)),
         purpose_(purpose_named(purpose)),
         held_(*network_, purpose_, x, y, weight),
-        rows_(network_->interface(purpose_).check(held_.feed, true)),
+        rows_(held_.feed.interface->check(held_.feed, true)),
         batch_size_(batch_size) {
     if (batch_size < 1) throw ValueError(concat("batch_size: expected >= 1, got ", batch_size));
     if (!order.is_none()) {
@@ -158,7 +155,7 @@ class Epoch {
         if (order_.at(i) < 0 || order_.at(i) >= rows_) throw ValueError("order: a row is out of range");
       }
     }
-    if (!predictions.is_none()) predictions_ = outputs_for(*network_, purpose_, rows_, predictions);
+    if (!predictions.is_none()) predictions_ = outputs_for(*network_, *held_.feed.interface, rows_, predictions);
   }
 
   bool run(double seconds) {
@@ -196,38 +193,34 @@ class Epoch {
 py::object forward(Network& network, py::handle x, bool training) {
   if (!training) return predict(network, x, py::none(), {});
   const HeldFeed held(network, Purpose::forward, x, {}, {});
-  const std::int64_t rows = network.interface(Purpose::forward).check(held.feed, false);
-  const Outputs outputs = outputs_for(network, Purpose::forward, rows, {});
+  const cpu::Interface& interface = *held.feed.interface;
+  const std::int64_t rows = interface.check(held.feed, false);
+  const Outputs outputs = outputs_for(network, interface, rows, {});
   {
-    const MaybeReleased released(work(network, Purpose::forward, rows));
+    const MaybeReleased released(work(interface, rows));
     network.forward(held.feed, rows, outputs.data);
   }
   return outputs.result();
 }
 
 py::object backward(Network& network, py::handle dy) {
-  if (network.tape_rows() < 0) throw std::runtime_error("backward: call forward(x, training=True) first");
-  const cpu::Interface& g = network.interface(Purpose::forward);
-  const std::vector<Held> held = hold_all(dy, g.outputs.size(), "dy");
+  const std::shared_ptr<const cpu::Interface> interface = network.interface(Purpose::forward);
+  const std::vector<Held> held = hold_all(dy, interface->outputs.size(), "dy");
+  const std::int64_t rows = held[0].view.rows;
   Outputs dx;
-  for (const auto& x : g.x) dx.add(new_array(network.dtype(), with_rows(network.tape_rows(), x.type)));
+  for (const auto& x : interface->x) dx.add(new_array(network.dtype(), with_rows(rows, x.type)));
   {
-    const MaybeReleased released(2 * work(network, Purpose::forward, network.tape_rows()));
-    network.backward(views(held), dx.data);
+    const MaybeReleased released(2 * work(*interface, rows));
+    network.backward(*interface, views(held), dx.data);
   }
   return dx.result();
 }
 
-py::array value_gradient(const Network& network, ValueId id) {
-  Type type;
-  std::int64_t rows = 0;
-  const std::byte* from = network.value_gradient(id, type, rows);
-  py::array out = new_array(network.dtype(), type.batched ? with_rows(rows, type) : type.dims);
-  if (from) {
-    std::memcpy(data_of(out), from, static_cast<std::size_t>(out.nbytes()));
-  } else {
-    std::memset(data_of(out), 0, static_cast<std::size_t>(out.nbytes()));
-  }
+py::array value_gradient(Network& network, ValueId id) {
+  const Network::ValueGradient gradient = network.value_gradient(id);
+  const Type& type = gradient.type;
+  py::array out = new_array(network.dtype(), type.batched ? with_rows(gradient.rows, type) : type.dims);
+  std::copy(gradient.data.begin(), gradient.data.end(), data_of(out));
   return out;
 }
 
@@ -336,8 +329,12 @@ void bind_network(py::module_& m) {
             n.set_optimizer(std::move(optimizer), accumulate_steps);
           },
           py::arg("optimizer"), py::arg("accumulate_steps") = 1)
-      .def_readwrite("training_step", &Network::training_step)
-      .def_readwrite("updates", &Network::updates)
+      .def_property(
+          "training_step", [](const Network& n) { return n.training_step.load(); },
+          [](Network& n, std::int64_t steps) { n.training_step = steps; })
+      .def_property(
+          "updates", [](const Network& n) { return n.updates.load(); },
+          [](Network& n, std::int64_t updates) { n.updates = updates; })
       .def("predict", predict, py::arg("x"), py::arg("batch_size") = py::none(), py::arg("out") = py::none())
       .def("train_step", train_step, py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none())
       .def(
@@ -382,7 +379,7 @@ void bind_network(py::module_& m) {
           "profile",
           [](Network& n, py::handle x, py::handle y, int repeats) {
             const HeldFeed held(n, Purpose::train, x, y, {});
-            const std::int64_t rows = n.interface(Purpose::train).check(held.feed, true);
+            const std::int64_t rows = held.feed.interface->check(held.feed, true);
             if (rows == 0 || repeats < 1) throw ValueError("profile: expected one row and one repeat or more");
             const py::gil_scoped_release released;
             return n.profile(held.feed, rows, repeats);

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -41,6 +42,9 @@ class Buffer {
   }
   ~Buffer() { std::free(data_); }
 
+  void clear() const {
+    if (bytes_ > 0) std::memset(data_, 0, bytes_);
+  }
   std::byte* data() const { return data_; }
   std::size_t size() const { return bytes_; }
   template <class T>

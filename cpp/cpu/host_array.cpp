@@ -119,6 +119,13 @@ void check_finite(const HostArray& array, const std::string& name) {
   });
 }
 
+void check_probabilities(const HostArray& array, const std::string& name) {
+  each(array, [&](double v, std::int64_t i, std::int64_t width) {
+    if (!(v >= 0 && v <= 1))
+      throw ValueError(concat(name, ": expected values in [0, 1], got ", v, " in row ", i / width));
+  });
+}
+
 void check_weights(const HostArray& array, const std::string& name) {
   each(array, [&](double v, std::int64_t i, std::int64_t width) {
     if (!std::isfinite(v) || v < 0) {

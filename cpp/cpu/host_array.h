@@ -35,6 +35,7 @@ void gather_labels(const HostArray&, const std::int64_t* order, std::int64_t row
 // ValueErrors that name the array. A target's values must be finite; weights also not negative; labels integral and in
 // [0, classes).
 void check_finite(const HostArray&, const std::string& name);
+void check_probabilities(const HostArray&, const std::string& name);  // in [0, 1]
 void check_weights(const HostArray&, const std::string& name);
 void check_labels(const HostArray&, const std::string& name, std::int64_t classes);
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -9,8 +10,11 @@
 
 namespace ranvier::cpu {
 
-// A batch or a whole set: arrays of equal rows. weight.data null: all ones.
+struct Interface;
+
+// A batch or a whole set: arrays of equal rows, and what they are checked by. weight.data null: all ones.
 struct Feed {
+  std::shared_ptr<const Interface> interface;
   std::vector<HostArray> x, y;
   HostArray weight;
 };

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <optional>
+#include <functional>
 
 namespace ranvier::cpu {
 
@@ -65,30 +65,44 @@ Network::Network(std::vector<Parameter> parameters, std::uint64_t seed)
     at += bytes;
   }
   for (const auto& store : stores_) lock_order_.push_back(store.get());
-  std::sort(lock_order_.begin(), lock_order_.end());
+  std::sort(lock_order_.begin(), lock_order_.end(), std::less<>());
   gradients_ = Buffer(static_cast<std::size_t>(at));
-  std::memset(gradients_.data(), 0, static_cast<std::size_t>(at));
+  gradients_.clear();
 }
 
 namespace {
 
 std::size_t index(Purpose purpose) { return static_cast<std::size_t>(purpose); }
+std::size_t graph_index(Purpose purpose) { return index(purpose == Purpose::accumulate ? Purpose::train : purpose); }
 
 }  // namespace
 
 void Network::set_graph(Purpose purpose, Graph graph) {
-  auto interface = std::make_unique<Interface>(std::move(graph), dtype_);
+  for (const Value& v : graph.values) {
+    if (v.leaf != Leaf::parameter) continue;
+    const auto i = static_cast<std::size_t>(v.index);
+    if (i >= parameters_.size() || v.type != Type{false, parameters_[i].store->shape(parameters_[i].index)}) {
+      throw ValueError(concat("parameter ", v.name, " ", to_string(v.type), " is not one of the network's"));
+    }
+  }
+  for (const ValueId id : graph.outputs) {
+    if (!graph.type(id).batched) {
+      throw ValueError(concat("an output ", to_string(graph.type(id)), " does not depend on any input"));
+    }
+  }
+  if (purpose == Purpose::train && graph.loss == kNone) throw ValueError("a graph to train has no loss");
+  auto interface = std::make_shared<const Interface>(std::move(graph), dtype_);
   const std::lock_guard lock(plans_mutex_);
   interfaces_[index(purpose)] = std::move(interface);
   plans_[index(purpose)].reset();
   if (purpose == Purpose::train) plans_[index(Purpose::accumulate)].reset();
 }
 
-const Interface& Network::interface(Purpose purpose) const {
-  if (purpose == Purpose::accumulate) purpose = Purpose::train;
+std::shared_ptr<const Interface> Network::interface(Purpose purpose) const {
+  const std::lock_guard lock(plans_mutex_);
   const auto& interface = interfaces_[index(purpose)];
   if (!interface) throw std::runtime_error("the network has no graph for this purpose yet");
-  return *interface;
+  return interface;
 }
 
 void Network::set_optimizer(std::shared_ptr<const OptimizerSettings> optimizer, int accumulate_steps) {
@@ -106,7 +120,7 @@ void Network::set_optimizer(std::shared_ptr<const OptimizerSettings> optimizer, 
   slots_of(*optimizer_, used);
   for (int k = 0; k < 3; ++k) {
     slots_[k] = Buffer(used[k] ? gradients_.size() : 0);
-    if (used[k]) std::memset(slots_[k].data(), 0, slots_[k].size());
+    slots_[k].clear();
     update_.slots[k] = slots_[k].data();
   }
   if (optimizer_->rule == Optimizer::adagrad && optimizer_->initial_accumulator != 0) {
@@ -143,23 +157,28 @@ PlanRequest Network::request(Purpose purpose, std::int64_t capacity) const {
   return r;
 }
 
-std::shared_ptr<const Program> Network::program(Purpose purpose, std::int64_t rows) {
+std::shared_ptr<const Program> Network::program(Purpose purpose, std::int64_t rows, const Interface* checked) {
   const std::lock_guard lock(plans_mutex_);
+  const Interface* current = interfaces_[graph_index(purpose)].get();
+  if (checked && checked != current) {
+    throw std::runtime_error("another thread has given the model another graph during this call");
+  }
   std::shared_ptr<const Program>& program = plans_[index(purpose)];
   if (!program || program->plan().request.capacity < rows) {
     // One plan a purpose, for up to so many rows: the last partial batch or a single row never makes another.
     const auto wanted = static_cast<std::uint64_t>(std::max<std::int64_t>(rows, 1));
     const std::int64_t capacity =
         rows <= 1024 ? static_cast<std::int64_t>(std::bit_ceil(wanted)) : (rows + 255) / 256 * 256;
-    const Graph empty;
-    program = std::make_shared<Program>(
-        make_plan(purpose == Purpose::update ? empty : interface(purpose).graph, request(purpose, capacity)));
+    if (!current && purpose != Purpose::update) {
+      throw std::runtime_error("the network has no graph for this purpose yet");
+    }
+    program = std::make_shared<Program>(make_plan(current ? current->graph : Graph(), request(purpose, capacity)));
   }
   return program;
 }
 
-void Network::bind(const Program& program, Workspace& w, const Interface& interface, const Feed& feed,
-                   std::int64_t first, std::int64_t rows, const std::int64_t* order, bool own_inputs) const {
+void Network::bind(const Program& program, Workspace& w, const Feed& feed, std::int64_t first, std::int64_t rows,
+                   const std::int64_t* order, bool own_inputs) const {
   const Slots& s = program.plan().slots;
   w.base[Slots::gradients] = gradients_.data();
   for (std::size_t i = 0; i < stores_.size(); ++i) w.base[static_cast<std::size_t>(s.store) + i] = stores_[i]->data();
@@ -185,7 +204,7 @@ void Network::bind(const Program& program, Workspace& w, const Interface& interf
   w.gathers.clear();
   for (std::size_t i = 0; i < feed.x.size(); ++i) feed_slot(feed.x[i], s.x + static_cast<int>(i), false);
   for (std::size_t i = 0; i < feed.y.size(); ++i) {
-    feed_slot(feed.y[i], s.target + static_cast<int>(i), interface.targets[i].type.kind == Kind::labels);
+    feed_slot(feed.y[i], s.target + static_cast<int>(i), feed.interface->targets[i].type.kind == Kind::labels);
   }
   if (s.doutput > s.weight) {
     w.base[static_cast<std::size_t>(s.weight)] = nullptr;
@@ -206,14 +225,14 @@ Frame Network::frame(std::int64_t rows) const {
 
 void Network::predict(const Feed& feed, std::int64_t rows, std::int64_t block, const std::vector<std::byte*>& outputs) {
   if (rows == 0) return;
-  const std::shared_ptr<const Program> program = this->program(Purpose::infer, std::min(rows, block));
+  const Interface& interface = *feed.interface;
+  const std::shared_ptr<const Program> program = this->program(Purpose::infer, std::min(rows, block), &interface);
   const Borrowed w(*program);
   const Plan& plan = program->plan();
-  const Interface& interface = this->interface(Purpose::infer);
   const Locks locks(*this, false);
   for (std::int64_t first = 0; first < rows; first += block) {
     const std::int64_t n = std::min(block, rows - first);
-    bind(*program, *w, interface, feed, first, n, nullptr, false);
+    bind(*program, *w, feed, first, n, nullptr, false);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       w->base[static_cast<std::size_t>(plan.slots.output) + i] =
           outputs[i] + first * interface.outputs[i].count() * static_cast<std::int64_t>(ranvier::size_of(dtype_));
@@ -232,13 +251,14 @@ void Network::prepare_update(double grad_scale) {
   update_.clip_norm = optimizer_->clip_norm;
 }
 
-double Network::run_batch(Purpose purpose, const Feed& feed, std::int64_t first, std::int64_t rows,
+double Network::run_batch(Purpose purpose, const Feed& feed, std::int64_t first, const Frame& frame,
                           const std::int64_t* order, const std::vector<std::byte*>& predictions) {
-  const std::shared_ptr<const Program> program = this->program(purpose, rows);
+  const std::int64_t rows = frame.rows;
+  const Interface& interface = *feed.interface;
+  const std::shared_ptr<const Program> program = this->program(purpose, rows, &interface);
   const Borrowed w(*program);
-  const Interface& interface = this->interface(purpose);
-  bind(*program, *w, interface, feed, first, rows, order, false);
-  program->run(*w, frame(rows));
+  bind(*program, *w, feed, first, rows, order, false);
+  program->run(*w, frame);
   const Plan& plan = program->plan();
   for (std::size_t i = 0; i < predictions.size(); ++i) {
     const std::size_t row = static_cast<std::size_t>(interface.outputs[i].count()) * ranvier::size_of(dtype_);
@@ -260,11 +280,11 @@ double Network::train(const Feed& feed, std::int64_t first, std::int64_t rows, c
   double loss;
   if (accumulate_steps_ == 1) {
     prepare_update(1);
-    loss = run_batch(Purpose::train, feed, first, rows, order, predictions);
+    loss = run_batch(Purpose::train, feed, first, frame(rows), order, predictions);
     ++updates;
   } else {
-    if (pending_ == 0) std::memset(gradients_.data(), 0, gradients_.size());
-    loss = run_batch(Purpose::accumulate, feed, first, rows, order, predictions);
+    if (pending_ == 0) gradients_.clear();
+    loss = run_batch(Purpose::accumulate, feed, first, frame(rows), order, predictions);
     if (++pending_ == accumulate_steps_ || last) {
       update(1. / pending_);
       pending_ = 0;
@@ -277,15 +297,16 @@ double Network::train(const Feed& feed, std::int64_t first, std::int64_t rows, c
 double Network::evaluate(const Feed& feed, std::int64_t first, std::int64_t rows,
                          const std::vector<std::byte*>& predictions) {
   const Locks locks(*this, false);
-  return run_batch(Purpose::evaluate, feed, first, rows, nullptr, predictions);
+  Frame frame{};  // no counters: others may be training
+  frame.rows = rows;
+  return run_batch(Purpose::evaluate, feed, first, frame, nullptr, predictions);
 }
 
 void Network::update(double grad_scale) {
   prepare_update(grad_scale);
   const std::shared_ptr<const Program> program = this->program(Purpose::update, 1);
   const Borrowed w(*program);
-  static const Interface kNothing({}, DType::f32);
-  bind(*program, *w, kNothing, {}, 0, 1, nullptr, false);
+  bind(*program, *w, {}, 0, 1, nullptr, false);
   program->run(*w, frame(1));
   ++updates;
 }
@@ -298,36 +319,39 @@ void Network::step() {
 
 void Network::zero_grad() {
   const std::lock_guard state(state_mutex_);
-  std::memset(gradients_.data(), 0, gradients_.size());
+  gradients_.clear();
 }
 
 void Network::forward(const Feed& feed, std::int64_t rows, const std::vector<std::byte*>& outputs) {
   const std::lock_guard state(state_mutex_);
-  const std::shared_ptr<const Program> program = this->program(Purpose::forward, rows);
+  const std::shared_ptr<const Program> program = this->program(Purpose::forward, rows, feed.interface.get());
+  tape_ready_ = tape_done_ = false;
   if (tape_program_ != program) {
-    tape_program_ = program;
     tape_ = program->borrow();
+    tape_program_ = program;
+    tape_interface_ = feed.interface;
   }
   const Locks locks(*this, false);
   const Plan& plan = program->plan();
-  bind(*program, *tape_, interface(Purpose::forward), feed, 0, rows, nullptr, /*own_inputs=*/true);
+  bind(*program, *tape_, feed, 0, rows, nullptr, /*own_inputs=*/true);
   tape_rows_ = rows;
   tape_step_ = static_cast<std::uint32_t>(training_step);
   program->run(*tape_, frame(rows), 0, plan.backward_begin);
-  const std::vector<Type>& types = interface(Purpose::forward).outputs;
+  const std::vector<Type>& types = tape_interface_->outputs;
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const std::byte* from = tape_->base[static_cast<std::size_t>(plan.outputs[i].slot)] + plan.outputs[i].offset;
     std::memcpy(outputs[i], from, static_cast<std::size_t>(rows * types[i].count()) * ranvier::size_of(dtype_));
   }
   tape_ready_ = true;
-  tape_done_ = false;
   ++training_step;
 }
 
-void Network::backward(const std::vector<HostArray>& dy, const std::vector<std::byte*>& dx) {
+void Network::backward(const Interface& interface, const std::vector<HostArray>& dy,
+                       const std::vector<std::byte*>& dx) {
   const std::lock_guard state(state_mutex_);
-  if (!tape_ready_) throw std::runtime_error("backward: call forward(x, training=True) first");
-  const std::vector<Type>& types = interface(Purpose::forward).outputs;
+  if (!tape_ready_ || tape_interface_.get() != &interface)
+    throw std::runtime_error("backward: call forward(x, training=True) first");
+  const std::vector<Type>& types = interface.outputs;
   if (dy.size() != types.size()) {
     throw ValueError(concat("backward: expected ", types.size(), " gradients, got ", dy.size()));
   }
@@ -353,7 +377,7 @@ void Network::backward(const std::vector<HostArray>& dy, const std::vector<std::
   for (std::size_t i = 0; i < dx.size(); ++i) {
     const Location& place = plan.dx[i];
     const std::size_t bytes =
-        static_cast<std::size_t>(tape_rows_ * interface(Purpose::forward).x[i].type.count()) * ranvier::size_of(dtype_);
+        static_cast<std::size_t>(tape_rows_ * interface.x[i].type.count()) * ranvier::size_of(dtype_);
     if (place.slot < 0) {
       std::memset(dx[i], 0, bytes);
     } else {
@@ -364,17 +388,24 @@ void Network::backward(const std::vector<HostArray>& dy, const std::vector<std::
   tape_done_ = true;
 }
 
-const std::byte* Network::value_gradient(ValueId id, Type& type, std::int64_t& rows) const {
+Network::ValueGradient Network::value_gradient(ValueId id) {
+  const std::lock_guard state(state_mutex_);
   if (!tape_done_)
     throw std::runtime_error("gradients(wrt=...): call forward(x, training=True) and backward(dy) first");
   const Plan& plan = tape_program_->plan();
   if (id < 0 || static_cast<std::size_t>(id) >= plan.dvalues.size()) {
     throw ValueError("gradients(wrt=...): not a tensor of this model");
   }
-  type = plan.value_types[static_cast<std::size_t>(id)];
-  rows = tape_rows_;
+  const Type& type = plan.value_types[static_cast<std::size_t>(id)];
   const Location& place = plan.dvalues[static_cast<std::size_t>(id)];
-  return place.slot < 0 ? nullptr : tape_->base[static_cast<std::size_t>(place.slot)] + place.offset;
+  const std::int64_t count = type.count() * (type.batched ? tape_rows_ : 1);
+  ValueGradient gradient{type, tape_rows_, {}};
+  gradient.data.resize(static_cast<std::size_t>(count) * ranvier::size_of(dtype_));  // 0 where nothing flowed
+  if (place.slot >= 0) {
+    const std::byte* from = tape_->base[static_cast<std::size_t>(place.slot)] + place.offset;
+    std::copy_n(from, gradient.data.size(), gradient.data.begin());
+  }
+  return gradient;
 }
 
 std::vector<Buffer*> Network::slots() {
@@ -400,9 +431,9 @@ std::string Network::profile(const Feed& feed, std::int64_t rows, int repeats) {
   }
   keep(gradients_.data(), gradients_.size());
   for (const Buffer& slot : slots_) keep(slot.data(), slot.size());
-  const std::shared_ptr<const Program> program = this->program(Purpose::train, rows);
+  const std::shared_ptr<const Program> program = this->program(Purpose::train, rows, feed.interface.get());
   const Borrowed w(*program);
-  bind(*program, *w, interface(Purpose::train), feed, 0, rows, nullptr, false);
+  bind(*program, *w, feed, 0, rows, nullptr, false);
   prepare_update(1);
   const std::size_t steps = program->plan().steps.size();
   std::vector<std::vector<double>> times(steps);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -39,8 +40,10 @@ class Network {
 
   DType dtype() const { return dtype_; }
   std::size_t parameter_count() const { return parameters_.size(); }
-  void set_graph(Purpose, Graph);             // infer, forward, train or evaluate
-  const Interface& interface(Purpose) const;  // RuntimeError where the purpose has no graph yet
+  void set_graph(Purpose, Graph);  // infer, forward, train or evaluate
+  // RuntimeError where the purpose has no graph yet. A feed brings the one that it was checked by: where another thread
+  // has set another graph since, the call that is given the feed is a RuntimeError.
+  std::shared_ptr<const Interface> interface(Purpose) const;
   void set_optimizer(std::shared_ptr<const OptimizerSettings>, int accumulate_steps);
   void predict(const Feed&, std::int64_t rows, std::int64_t block, const std::vector<std::byte*>& outputs);
   // One batch: rows order[0..rows) of the feed (order null: from `first` on). Returns the loss. predictions (empty: not
@@ -50,21 +53,25 @@ class Network {
   double evaluate(const Feed&, std::int64_t first, std::int64_t rows, const std::vector<std::byte*>& predictions);
 
   void forward(const Feed&, std::int64_t rows, const std::vector<std::byte*>& outputs);  // keeps what backward needs
-  std::int64_t tape_rows() const { return tape_ready_ ? tape_rows_ : -1; }               // -1: no forward yet
-  void backward(const std::vector<HostArray>& dy, const std::vector<std::byte*>& dx);
-  // The gradient of a value of the forward graph after backward: rows and the type; empty pointer: nothing flowed
-  // there.
-  const std::byte* value_gradient(ValueId, Type&, std::int64_t& rows) const;
+  // dx: for as many rows as dy has.
+  void backward(const Interface&, const std::vector<HostArray>& dy, const std::vector<std::byte*>& dx);
+  struct ValueGradient {
+    Type type;
+    std::int64_t rows;
+    std::vector<std::byte> data;
+  };
+  ValueGradient value_gradient(ValueId);  // of a value of the forward graph, after backward
 
   void step();
   void zero_grad();
   std::byte* gradient(std::size_t i) const { return gradients_.data() + gradient_offsets_.at(i); }
   const Parameter& parameter(std::size_t i) const { return parameters_.at(i); }
   std::vector<Buffer*> slots();
-  std::int64_t training_step = 0;  // training batches run: the counter of dropout masks
-  std::int64_t updates = 0;        // optimiser steps done
+  std::atomic<std::int64_t> training_step = 0;  // training batches run: the counter of dropout masks
+  std::atomic<std::int64_t> updates = 0;        // optimiser steps done
 
-  std::shared_ptr<const Program> program(Purpose, std::int64_t rows);
+  // For up to so many rows; with checked (null: any) RuntimeError where the graph is not of this interface any more.
+  std::shared_ptr<const Program> program(Purpose, std::int64_t rows, const Interface* checked = nullptr);
   // Times each step of the train plan on copies of the state; returns the printed plan.
   std::string profile(const Feed&, std::int64_t rows, int repeats);
 
@@ -72,11 +79,11 @@ class Network {
   class Locks;
 
   PlanRequest request(Purpose, std::int64_t capacity) const;
-  void bind(const Program&, Workspace&, const Interface&, const Feed&, std::int64_t first, std::int64_t rows,
-            const std::int64_t* order, bool own_inputs) const;
+  void bind(const Program&, Workspace&, const Feed&, std::int64_t first, std::int64_t rows, const std::int64_t* order,
+            bool own_inputs) const;
   Frame frame(std::int64_t rows) const;
   void prepare_update(double grad_scale);
-  double run_batch(Purpose, const Feed&, std::int64_t first, std::int64_t rows, const std::int64_t* order,
+  double run_batch(Purpose, const Feed&, std::int64_t first, const Frame&, const std::int64_t* order,
                    const std::vector<std::byte*>& predictions);
   void update(double grad_scale);
 
@@ -88,7 +95,6 @@ class Network {
   DType dtype_;
   std::uint64_t seed_;
   Buffer gradients_;
-  std::array<std::unique_ptr<Interface>, kPurposes> interfaces_;
 
   std::shared_ptr<const OptimizerSettings> optimizer_;
   int accumulate_steps_ = 1, pending_ = 0;
@@ -96,10 +102,12 @@ class Network {
   Buffer chunk_sums_;
   UpdateContext update_;
 
-  std::mutex plans_mutex_;
+  mutable std::mutex plans_mutex_;
+  std::array<std::shared_ptr<const Interface>, kPurposes> interfaces_;
   std::array<std::shared_ptr<const Program>, kPurposes> plans_;
 
   std::mutex state_mutex_;  // gradients, slots, counters, tape
+  std::shared_ptr<const Interface> tape_interface_;
   std::shared_ptr<const Program> tape_program_;
   std::unique_ptr<Workspace> tape_;
   std::int64_t tape_rows_ = 0;

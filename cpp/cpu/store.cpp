@@ -1,6 +1,5 @@
 #include "cpu/store.h"
 
-#include <cstring>
 #include <mutex>
 
 namespace ranvier::cpu {
@@ -12,7 +11,7 @@ Store::Store(DType dtype, std::vector<Dims> shapes) : dtype_(dtype), shapes_(std
     at += bytes(i);
   }
   data_ = Buffer(static_cast<std::size_t>(at));
-  std::memset(data_.data(), 0, static_cast<std::size_t>(at));
+  data_.clear();
 }
 
 std::int64_t Store::bytes(std::size_t i) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <shared_mutex>
 #include <vector>
@@ -31,7 +32,7 @@ class Store {
   std::vector<Dims> shapes_;
   std::vector<std::int64_t> offsets_;
   Buffer data_;
-  std::uint64_t version_ = 0;
+  std::atomic<std::uint64_t> version_ = 0;
 };
 
 }  // namespace ranvier::cpu

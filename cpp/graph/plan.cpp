@@ -84,7 +84,8 @@ class Planner {
     std::vector<Seed> seeds;
     const std::size_t values = graph_.values.size();
     if (request_.explicit_steps) {
-      for (std::size_t i = 0; i < graph_.outputs.size(); ++i) {
+      // The last output first, as its loss would be met: a value that is several outputs sums as in training.
+      for (std::size_t i = graph_.outputs.size(); i-- > 0;) {
         const Type type = graph_.type(graph_.outputs[i]);
         seeds.push_back({graph_.outputs[i], graph_.leaf(Leaf::doutput, type, "dy", static_cast<int>(i))});
       }
@@ -94,9 +95,13 @@ class Planner {
     const std::vector<ValueId> gradient = differentiate(graph_, seeds);
     std::vector<ValueId> taken;
     for (std::size_t id = 0; id < values; ++id) {
-      const Value& value = graph_.values[id];
-      const ValueId d = id < gradient.size() ? gradient[id] : kNone;
+      const Value value = graph_.values[id];  // a copy: adding nodes moves them
+      ValueId d = id < gradient.size() ? gradient[id] : kNone;
       if (request_.explicit_steps) dvalues_.push_back(d);
+      if (d == kNone && value.leaf == Leaf::parameter && request_.gradients == GradientMode::overwrite) {
+        // No influence: what an explicit backward left there must not be taken for its gradient.
+        d = graph_.add("broadcast_to", {graph_.scalar(0)}, {{"shape", value.type.dims}}, value.name)[0];
+      }
       if (d == kNone) continue;
       if (value.leaf == Leaf::x && request_.explicit_steps) dx_.emplace_back(value.index, d);
       if (value.leaf != Leaf::parameter) continue;

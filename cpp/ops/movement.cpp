@@ -56,7 +56,8 @@ std::vector<Type> slice_shape(const Call& call) {
     if (starts[i] < 0 || stops[i] < starts[i] || stops[i] > size || steps[i] < 1) {
       call.fail("slice ", starts[i], ":", stops[i], ":", steps[i], " leaves axis ", i, " of ", to_string(x));
     }
-    out.dims.push_back((stops[i] - starts[i] + steps[i] - 1) / steps[i]);
+    // Not (stop - start + step - 1) / step: a step may be as large as an integer is.
+    out.dims.push_back(stops[i] == starts[i] ? 0 : (stops[i] - starts[i] - 1) / steps[i] + 1);
   }
   return {out};
 }

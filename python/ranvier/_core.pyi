@@ -35,6 +35,17 @@ def run(
     float64; Python scalars take the others' dtype. ``out``: C-contiguous, writable, of exactly that dtype and shape.
     """
 
+def loss(
+    op: str,
+    pred: object,
+    target: object,
+    weight: object = None,
+    reduction: str = "mean",
+    with_grad: bool = False,
+    attributes: Mapping[str, object] | None = None,
+) -> Any:
+    """A loss on arrays, checked as a model's: a float ("none": an array), or (that, dpred) with ``with_grad``."""
+
 def optimizer_step(
     optimizer: Optimizer, param: _Array, grad: _Array, slots: Sequence[_Array | None], step: int
 ) -> None:

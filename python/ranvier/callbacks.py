@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ranvier._names import lookup, unknown
+from ranvier._checks import is_integer, is_number, lookup, unknown
 
 if TYPE_CHECKING:
     from ranvier.model import Model
@@ -42,14 +42,16 @@ class Callback:
         """After an epoch and its validation."""
 
 
-class _Monitor(Callback):
+class Monitor(Callback):
     """A callback that follows one number and knows when it is better than ever."""
 
     _HIGHER: ClassVar[tuple[str, ...]] = ("accuracy", "r2")
 
     def __init__(self, monitor: str, mode: Mode, min_delta: float = 0.0) -> None:
-        if min_delta < 0:
-            raise ValueError(f"{type(self).__name__}: expected min_delta >= 0, got {min_delta}")
+        if not isinstance(monitor, str):
+            raise TypeError(f"{type(self).__name__}: expected monitor to be a name such as 'val_loss', got {monitor!r}")
+        if not is_number(min_delta) or not min_delta >= 0:
+            raise ValueError(f"{type(self).__name__}: expected min_delta >= 0, got {min_delta!r}")
         maximise = lookup("mode", mode, {"auto": monitor.endswith(self._HIGHER), "min": False, "max": True})
         self.monitor = monitor
         self.min_delta = min_delta
@@ -62,25 +64,31 @@ class _Monitor(Callback):
 
     def improved(self, logs: Logs) -> bool:
         """Whether the number is better than the best so far, by more than min_delta; NaN never is."""
-        if self.monitor not in logs:
-            hint = "; val_... needs validation_data or validation_split" if self.monitor.startswith("val_") else ""
-            raise ValueError(f"{type(self).__name__}: {unknown('monitor', self.monitor, logs)}{hint}")
+        self.require(logs)
         value = logs[self.monitor]
         better = self._sign * (self.best - value) > self.min_delta
         if better:
             self.best = value
         return better
 
+    def require(self, names: Collection[str]) -> None:
+        """ValueError if the number is none of these."""
+        if self.monitor not in names:
+            validated = any(name.startswith("val_") for name in names)
+            missing = self.monitor.startswith("val_") and not validated
+            hint = "; val_... needs validation_data or validation_split" if missing else ""
+            raise ValueError(f"{type(self).__name__}: {unknown('monitor', self.monitor, names)}{hint}")
+
     def on_train_begin(self, logs: Logs) -> None:
         self.reset()
 
 
-def _check_patience(name: str, patience: int) -> None:
-    if patience < 0:
-        raise ValueError(f"{name}: expected patience >= 0, got {patience}")
+def _check_epochs(owner: str, name: str, epochs: int) -> None:
+    if not is_integer(epochs) or epochs < 0:
+        raise ValueError(f"{owner}: expected {name} >= 0, got {epochs!r}")
 
 
-class EarlyStopping(_Monitor):
+class EarlyStopping(Monitor):
     """Ends the fit when ``monitor`` has not improved by more than ``min_delta`` for ``patience`` epochs.
 
     ``mode``: "min", "max", or "auto": max for accuracy and r2, else min. At the end of the fit, stopped or not, the
@@ -97,7 +105,7 @@ class EarlyStopping(_Monitor):
         mode: Mode = "auto",
         restore_best_weights: bool = True,
     ) -> None:
-        _check_patience("EarlyStopping", patience)
+        _check_epochs("EarlyStopping", "patience", patience)
         super().__init__(monitor, mode, min_delta)
         self.patience = patience
         self.restore_best_weights = restore_best_weights
@@ -125,7 +133,7 @@ class EarlyStopping(_Monitor):
             self._weights = {}
 
 
-class ModelCheckpoint(_Monitor):
+class ModelCheckpoint(Monitor):
     """Saves the model after each epoch, or only after those that improved ``monitor`` (``save_best_only``).
 
     ``path`` may name the epoch and the logs: "model-{epoch:03d}-{val_loss:.2f}.safetensors". Each file replaces the
@@ -145,12 +153,20 @@ class ModelCheckpoint(_Monitor):
         self.path = os.fspath(path)
         self.save_best_only = save_best_only
 
+    def require(self, names: Collection[str]) -> None:
+        if self.save_best_only:  # else the monitor is not read
+            super().require(names)
+
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if not self.save_best_only or self.improved(logs):
-            self.model.save(self.path.format(epoch=epoch, **logs))
+            try:
+                path = self.path.format(epoch=epoch, **logs)
+            except KeyError as error:
+                raise ValueError(f"ModelCheckpoint: path: {unknown('name', error.args[0], logs)}") from None
+            self.model.save(path)
 
 
-class ReduceLROnPlateau(_Monitor):
+class ReduceLROnPlateau(Monitor):
     """Multiplies the learning rate by ``factor`` when ``monitor`` has not improved for ``patience`` epochs.
 
     The rate never falls below ``min_lr``; after a reduction ``cooldown`` epochs pass before epochs count again.
@@ -170,9 +186,12 @@ class ReduceLROnPlateau(_Monitor):
         cooldown: int = 0,
         min_lr: float = 0.0,
     ) -> None:
-        _check_patience("ReduceLROnPlateau", patience)
-        if not 0 < factor < 1:
-            raise ValueError(f"ReduceLROnPlateau: expected factor in (0, 1), got {factor}")
+        _check_epochs("ReduceLROnPlateau", "patience", patience)
+        _check_epochs("ReduceLROnPlateau", "cooldown", cooldown)
+        if not (is_number(factor) and 0 < factor < 1):
+            raise ValueError(f"ReduceLROnPlateau: expected factor in (0, 1), got {factor!r}")
+        if not is_number(min_lr) or not min_lr >= 0:
+            raise ValueError(f"ReduceLROnPlateau: expected min_lr >= 0, got {min_lr!r}")
         super().__init__(monitor, mode, min_delta)
         self.factor = factor
         self.patience = patience
@@ -192,6 +211,5 @@ class ReduceLROnPlateau(_Monitor):
             self._waited += 1
             if self._waited >= self.patience:
                 optimizer = self.model.optimizer
-                assert optimizer is not None  # a model in training is compiled
                 optimizer.lr = max(optimizer.lr * self.factor, min(self.min_lr, optimizer.lr))
                 self._cooling, self._waited = self.cooldown, 0

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier._checks import is_number
+
 Array = NDArray[Any]
 
 
@@ -20,10 +22,20 @@ def as_arrays(value: Any, count: int, what: str) -> list[Array]:
     if count > 1 and (not isinstance(value, list | tuple) or len(value) != count):
         got = f"{len(value)}" if isinstance(value, list | tuple) else type(value).__name__
         raise ValueError(f"{what}: expected a list of {count} arrays, got {got}")
-    arrays = [np.asarray(item) for item in (value if count > 1 else (value,))]
-    for array in arrays:
+    arrays = []
+    for item in value if count > 1 else (value,):
+        try:
+            array = np.asarray(item)
+        except ValueError:
+            raise TypeError(
+                f"{what}: expected an array of numbers, got a {type(item).__name__} of unequal rows"
+            ) from None
         if array.ndim == 0:
-            raise ValueError(f"{what}: expected an array with a batch axis, got a scalar")
+            raise ValueError(f"{what}: expected an array with a batch axis, got {item!r:.80}")
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{what}: expected bool, integers or floats, got dtype {array.dtype}")
+        arrays.append(array)
+    for array in arrays:
         if len(array) != len(arrays[0]):
             raise ValueError(f"{what}: expected equally many rows, got {[len(array) for array in arrays]}")
     return arrays
@@ -33,7 +45,7 @@ class Rows:
     """Inputs, targets and weights of one set of data, equally many rows each."""
 
     def __init__(self, what: str, x: list[Array], y: list[Array], weight: Array | None) -> None:
-        self.x, self.y, self.weight = x, y, weight
+        self.what, self.x, self.y, self.weight = what, x, y, weight
         if len(self) == 0:
             raise ValueError(f"{what}: expected at least one row, got none")
         for name, arrays in (("y", y), ("sample_weight", [] if weight is None else [weight])):
@@ -46,16 +58,16 @@ class Rows:
 
     def split(self, share: float) -> tuple[Rows, Rows]:
         """The first rows, and the last ones that are about ``share`` of all."""
-        if not 0 < share < 1:
-            raise ValueError(f"fit: expected validation_split in [0, 1), got {share}")
+        if not (is_number(share) and 0 < share < 1):
+            raise ValueError(f"fit: expected validation_split in [0, 1), got {share!r}")
         first = len(self) - round(len(self) * share)
         if not 0 < first < len(self):
             raise ValueError(f"fit: validation_split={share} of {len(self)} rows leaves nothing on one side")
-        return self._part(slice(None, first)), self._part(slice(first, None))
+        return self._part("fit", slice(None, first)), self._part("validation_split", slice(first, None))
 
-    def _part(self, part: slice) -> Rows:
+    def _part(self, what: str, part: slice) -> Rows:
         weight = None if self.weight is None else self.weight[part]
-        return Rows("fit", [a[part] for a in self.x], [a[part] for a in self.y], weight)
+        return Rows(what, [a[part] for a in self.x], [a[part] for a in self.y], weight)
 
 
 def one_or_list(arrays: Sequence[Array]) -> Any:

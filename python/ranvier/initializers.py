@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ranvier import _core
-from ranvier._names import lookup
+from ranvier._checks import lookup
 
 
 class Initializer:

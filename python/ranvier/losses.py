@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ranvier._names import lookup
+from ranvier._checks import is_number, lookup
 from ranvier.tensor import OpCall, Shape, Tensor, format_shape, record
 
 
@@ -29,8 +29,11 @@ class Loss:
         """One value a row, shape (batch,), of outputs ``pred`` (batch, ...) and their ``target``."""
         raise NotImplementedError
 
-    def target_kind(self, y: Any, pred_shape: Shape) -> str:
-        """What the targets ``y`` of an output of shape ``pred_shape`` are: "real" or "labels"."""
+    def target_kind(self, y: Any, pred_shape: Shape, name: str) -> str:
+        """What the targets ``y`` of an output of shape ``pred_shape`` are: "real" or "labels".
+
+        ValueError that begins with ``name``, the targets', for what the loss alone knows to be wrong.
+        """
         return "real"
 
     def row_scale(self, weight: Tensor, target: Tensor) -> Tensor:
@@ -69,8 +72,8 @@ class Huber(Loss):
     """
 
     def __init__(self, delta: float = 1.0) -> None:
-        if not 0 < delta < math.inf:
-            raise ValueError(f"Huber: expected delta > 0 and finite, got {delta}")
+        if not (is_number(delta) and 0 < delta < math.inf):
+            raise ValueError(f"Huber: expected delta > 0 and finite, got {delta!r}")
         self.delta = delta
 
     def rows(self, pred: Tensor, target: Tensor) -> Tensor:
@@ -93,10 +96,17 @@ class BinaryCrossEntropy(Loss):
         self.from_logits = bool(from_logits)
         self.threshold = 0.0 if from_logits else 0.5
 
+    def target_kind(self, y: Any, pred_shape: Shape, name: str) -> str:
+        outside = (y < 0) | (y > 1)
+        if outside.any():
+            row, value = np.argwhere(outside)[0][0], y[outside][0]
+            raise ValueError(f"{name}: expected values in [0, 1], got {value:g} in row {row}")
+        return "real"
+
     def rows(self, pred: Tensor, target: Tensor) -> Tensor:
         if not self.from_logits:
             return record("binary_cross_entropy_probabilities", (pred, target), shape=(None,))
-        _warn_of(pred, "sigmoid", "use BinaryCrossEntropy(from_logits=False) or drop the sigmoid")
+        _warn_of_probabilities(pred, "drop it, or after a sigmoid use BinaryCrossEntropy(from_logits=False)")
         return record("binary_cross_entropy", (pred, target), shape=(None,))
 
 
@@ -114,21 +124,36 @@ class CrossEntropy(Loss):
     threshold = 0.0
 
     def __init__(self, label_smoothing: float = 0.0, class_weight: Sequence[float] | None = None) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"CrossEntropy: expected label_smoothing in [0, 1), got {label_smoothing}")
+        if not (is_number(label_smoothing) and 0 <= label_smoothing < 1):
+            raise ValueError(f"CrossEntropy: expected label_smoothing in [0, 1), got {label_smoothing!r}")
         self.label_smoothing = float(label_smoothing)
         self.class_weight: list[float] | None = None
         if class_weight is not None:
-            weights = np.asarray(class_weight, dtype=np.float64)
-            if weights.ndim != 1 or not np.isfinite(weights).all() or (weights < 0).any():
-                raise ValueError(f"CrossEntropy: expected class_weight of finite numbers >= 0, got {class_weight}")
-            self.class_weight = weights.tolist()
+            weights = np.asarray(class_weight)
+            real = weights.dtype.kind in "biuf" and weights.ndim == 1
+            if not real or not (np.isfinite(weights) & (weights >= 0)).all():
+                raise ValueError(
+                    f"CrossEntropy: expected class_weight, one finite number >= 0 a class, got {class_weight!r:.80}"
+                )
+            self.class_weight = weights.astype(np.float64).tolist()
 
-    def target_kind(self, y: Any, pred_shape: Shape) -> str:
-        return "labels" if np.ndim(y) < len(pred_shape) else "real"
+    def target_kind(self, y: Any, pred_shape: Shape, name: str) -> str:
+        if np.ndim(y) < len(pred_shape):
+            return "labels"
+        if np.shape(y)[1:] != pred_shape[1:]:
+            raise ValueError(
+                f"{name}: expected class labels {format_shape(pred_shape[:-1])} or probabilities "
+                f"{format_shape(pred_shape)}, got {np.shape(y)}"
+            )
+        return "real"
 
     def rows(self, pred: Tensor, target: Tensor) -> Tensor:
-        _warn_of(pred, "softmax", "drop the softmax: the loss has its own")
+        if pred.shape[-1] == 1:
+            raise ValueError(
+                f"CrossEntropy: expected an output a class, got {format_shape(pred.shape)}; "
+                "one output that tells two classes apart wants BinaryCrossEntropy and targets of 0 and 1"
+            )
+        _warn_of_probabilities(pred, "drop it, the loss has its own softmax")
         attributes = {"label_smoothing": self.label_smoothing, **self._class_weight()}
         return record("cross_entropy", (pred, target), attributes, shape=(None,))
 
@@ -159,11 +184,12 @@ class FunctionLoss(Loss):
         return result
 
 
-def _warn_of(pred: Tensor, op: str, advice: str) -> None:
-    """A warning where ``op`` stands before a loss that expects logits."""
-    if isinstance(pred.producer, OpCall) and pred.producer.op == op:
-        where = f"{pred.producer.scope}: " if pred.producer.scope else ""
-        warnings.warn(f"{where}the loss expects logits but the model ends in {op}; {advice}", UserWarning, stacklevel=2)
+def _warn_of_probabilities(pred: Tensor, advice: str) -> None:
+    """A warning where softmax or sigmoid stands before a loss that expects logits."""
+    call = pred.producer
+    if isinstance(call, OpCall) and call.op in ("softmax", "sigmoid"):
+        where = f"{call.scope}: " if call.scope else ""
+        warnings.warn(f"{where}the loss expects logits but the model ends in {call.op}; {advice}", stacklevel=2)
 
 
 _BY_NAME: dict[str, type[MeanSquaredError | MeanAbsoluteError | Huber | BinaryCrossEntropy | CrossEntropy]] = {

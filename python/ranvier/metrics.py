@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._names import lookup
+from ranvier._checks import lookup
 from ranvier.losses import Loss
 
 Array = NDArray[Any]

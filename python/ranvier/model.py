@@ -9,7 +9,7 @@ import numpy as np
 
 from ranvier import _core, architecture, checkpoint, losses, optim, training
 from ranvier import metrics as metrics_table
-from ranvier._names import lookup, unknown
+from ranvier._checks import is_integer, lookup, unknown
 from ranvier.callbacks import Callback
 from ranvier.data import as_arrays
 from ranvier.layers.base import Layer, assign_names, input_shape_of
@@ -58,14 +58,14 @@ class Model(RecordedGraph):
         self.metrics: list[list[tuple[str, metrics_table.Metric]]] = []  # likewise
         self._settings: dict[str, Any] = {}  # what else compile was given
 
-    def __call__(self, *inputs: Any) -> Any:
-        """On Tensors: nest the model. On arrays: ``forward``."""
+    def __call__(self, *inputs: Any, training: bool = False) -> Any:
+        """On Tensors: nest the model. On arrays: ``forward``, which ``training`` is for."""
         first = inputs[0] if inputs else None
         if isinstance(first, list | tuple) and first:
             first = first[0]
-        if isinstance(first, Tensor):
+        if first is None or isinstance(first, Tensor):
             return super().__call__(*inputs)
-        return self.forward(inputs[0] if len(inputs) == 1 else inputs)
+        return self.forward(inputs[0] if len(inputs) == 1 else inputs, training)
 
     @property
     def optimizer(self) -> optim.Optimizer:
@@ -102,8 +102,8 @@ class Model(RecordedGraph):
         if device != "cpu":
             raise ValueError(f"compile: expected device 'cpu', got {device!r}")
         lookup("precision", precision, _PRECISIONS)
-        dtype = self.dtype if dtype is None else lookup("dtype", str(np.dtype(dtype)), _DTYPES)
-        if isinstance(accumulate_steps, bool) or not isinstance(accumulate_steps, int) or accumulate_steps < 1:
+        dtype = self.dtype if dtype is None else lookup("dtype", _dtype_name(dtype), _DTYPES)
+        if not is_integer(accumulate_steps) or accumulate_steps < 1:
             raise ValueError(f"compile: expected accumulate_steps >= 1, got {accumulate_steps!r}")
         count = max(1, len(self.outputs))
         chosen = [losses.get(item) for item in loss] if isinstance(loss, list | tuple) else [losses.get(loss)] * count
@@ -112,24 +112,24 @@ class Model(RecordedGraph):
             raise ValueError(f"compile: expected one loss and one of loss_weights for each of {count} outputs")
         if not np.isfinite(shares).all():
             raise ValueError(f"compile: expected finite loss_weights, got {loss_weights}")
-        if isinstance(metrics, str):
-            raise TypeError(f"compile: expected metrics=[{metrics!r}], a list, got {metrics!r}")
+        if not isinstance(metrics, list | tuple):
+            raise TypeError(f"compile: expected metrics in a list, such as ['accuracy'], got {metrics!r}")
         measures = [[metrics_table.get(metric, of_output) for metric in metrics] for of_output in chosen]
         chosen_optimizer = optim.get(optimizer)
 
         self._optimizer, self.losses, self.metrics = chosen_optimizer, chosen, measures
-        self._accumulate_steps = accumulate_steps
+        self._accumulate_steps = int(accumulate_steps)
         self._settings = {
             "metrics": list(metrics),
             "precision": precision,
-            "accumulate_steps": accumulate_steps,
+            "accumulate_steps": self._accumulate_steps,
             "loss_weights": shares,
         }
         self._targets = self._train_step = None
         if dtype != self.dtype:
             self.convert(dtype)
         if self._network is not None:
-            self._network.set_optimizer(chosen_optimizer, accumulate_steps)
+            self._network.set_optimizer(chosen_optimizer, self._accumulate_steps)
 
     def _loss(self, outputs: Sequence[Tensor], targets: Sequence[Tensor], weight: Tensor) -> Tensor:
         """The weighted sum over the outputs of each one's loss, the weighted mean of its rows; shape ()."""
@@ -150,8 +150,8 @@ class Model(RecordedGraph):
         _ = self.optimizer  # compiled?
         network = self._network_of(x[0])
         kinds = [
-            loss.target_kind(target, output.shape)
-            for loss, target, output in zip(self.losses, y, self.outputs, strict=True)
+            loss.target_kind(target, output.shape, f"y[{index}]" if len(y) > 1 else "y")
+            for index, (loss, target, output) in enumerate(zip(self.losses, y, self.outputs, strict=True))
         ]
         if kinds != self._targets:
             network.set_graph("evaluate", self._graph(False, kinds)[0])
@@ -226,6 +226,8 @@ class Model(RecordedGraph):
         x: (rows, ...), or a list of arrays for several inputs. batch_size: rows at a time, to save memory; the result
         is the same to the bit. out: an array, or several, for the result.
         """
+        if batch_size is not None:
+            training.check_count("predict", "batch_size", batch_size)
         if self._network is None:
             return self._network_of(x).predict(x, batch_size, out)
         return self._network.predict(x, batch_size, out)
@@ -268,6 +270,8 @@ class Model(RecordedGraph):
         network = self.network
         if wrt is None:
             return {name: network.gradient(index) for index, name in enumerate(self._by_name)}
+        if not isinstance(wrt, list | tuple) or not all(isinstance(tensor, Tensor) for tensor in wrt):
+            raise TypeError(f"gradients: expected wrt=[tensor, ...], a list of Tensors, got {wrt!r:.80}")
         for tensor in wrt:
             if tensor not in self._values:
                 raise ValueError(f"gradients: {tensor!r} is not a Tensor of this model's graph")
@@ -276,6 +280,8 @@ class Model(RecordedGraph):
     def set_parameters(self, values: Mapping[str, Any]) -> None:
         """Overwrite parameters, all checked before any is written. ValueError for unknown names and other shapes."""
         self._require_network()
+        if not isinstance(values, Mapping):
+            raise TypeError(f"set_parameters: expected {{name: array}}, got {values!r:.80}")
         arrays = {}
         for name, value in values.items():
             if name not in self._by_name:
@@ -321,14 +327,14 @@ class Model(RecordedGraph):
         """
         purpose = purpose or ("infer" if self._optimizer is None else "train")
         lookup("purpose", purpose, dict.fromkeys(("infer", "forward", "train", "evaluate")))
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        if not is_integer(batch_size) or batch_size < 1:
             raise ValueError(f"plan: expected batch_size >= 1, got {batch_size!r}")
         network = self.network
         if purpose in ("train", "evaluate") and self._targets is None:
             # No target has been seen: labels, where the loss takes them.
             labels = [np.zeros([1] * (len(output.shape) - 1)) for output in self.outputs]
             self._network_for(labels, labels)
-        return network.plan(purpose, batch_size)
+        return network.plan(purpose, int(batch_size))
 
     def profile(self, x: Any, y: Any, repeats: int = 20) -> None:
         """Print the plan of a training step with measured times and rates; nothing of the model changes."""
@@ -388,12 +394,15 @@ class Sequential(Model):
     ) -> None:
         Layer.__init__(self, name)
         self._start(seed)
+        if not isinstance(layers, list | tuple):
+            raise TypeError(f"Sequential: expected a list of layers, got {layers!r:.80}")
         self.layers = list(layers)
         if not self.layers:
             raise ValueError("Sequential: expected one layer or more")
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise TypeError(f"Sequential: layers[{index}] is no layer but {layer!r:.80}")
+                hint = "; give input_shape= instead" if isinstance(layer, Tensor) else ""
+                raise TypeError(f"Sequential: layers[{index}] is no layer but {layer!r:.80}{hint}")
         assign_names(self.layers)  # finds duplicates
         if input_shape is not None:
             self.build(input_shape_of(input_shape, "Sequential"))
@@ -412,7 +421,7 @@ class Sequential(Model):
         if not self.built and x is not None:
             with building:
                 if not self.built:
-                    shape = np.shape(x)
+                    shape = as_arrays(x, 1, "x")[0].shape
                     if len(shape) < 2:
                         raise ValueError(
                             f"{self.title()}: expected a batch (rows, ...), got shape {shape}; for one row pass x[None]"
@@ -423,6 +432,13 @@ class Sequential(Model):
     def get_config(self) -> dict[str, Any]:
         shape = list(self.inputs[0].shape[1:]) if self.built else None
         return {"layers": self.layers, "input_shape": shape, "seed": self.seed, "name": self.name}
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        return dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    except TypeError:
+        raise TypeError(f"compile: expected dtype 'float32', 'float64' or None, got {dtype!r}") from None
 
 
 def _restored(config: Mapping[str, Any], state: Mapping[str, Any]) -> Model:

@@ -7,9 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ranvier import _core, optim
+from ranvier._checks import is_integer
 from ranvier.layers.base import Layer, assign_names
 from ranvier.lowering import expand, lower
 from ranvier.tensor import Array, LayerCall, Parameter, Placeholder, Tensor, format_shape, ordered, trace
@@ -21,8 +20,8 @@ class RecordedGraph(Layer):
     """A graph from inputs to outputs that can be nested as a layer, and run through its native network."""
 
     def _start(self, seed: int | None) -> None:
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
-            raise ValueError(f"{type(self).__name__}: expected a seed >= 0 or None, got {seed!r}")
+        if seed is not None and not (is_integer(seed) and 0 <= seed < 1 << 64):
+            raise ValueError(f"{type(self).__name__}: expected a seed of 0 to 2**64 - 1 or None, got {seed!r}")
         self.seed = int.from_bytes(os.urandom(4)) if seed is None else int(seed)
         self.dtype = "float32"
         self.inputs: tuple[Tensor, ...] = ()
@@ -162,7 +161,14 @@ class RecordedGraph(Layer):
             for number, parameter in enumerate(layer._parameters.values()):
                 if parameter.store is None:
                     parameter.draw = (self.seed, index << 8 | number)  # the stream: 256 parameters a layer
-        _place(fresh, [p.initial_value() for p in fresh], self.dtype, are_initial=True)
+        values = []
+        for name, parameter in self._by_name.items():
+            if parameter.store is None:
+                try:
+                    values.append(parameter.initial_value())
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"{name}: {error}") from error
+        _place(fresh, values, self.dtype, are_initial=True)
         for parameter in parameters:
             parameter.models.add(self)
         if stored - {self.dtype}:

@@ -10,9 +10,8 @@ import math
 from typing import Any
 
 from ranvier import _core
-from ranvier._names import lookup
+from ranvier._checks import is_number, lookup
 
-_UPPER = {"betas": 1.0, "alpha": 1.0}  # these numbers stay below; all are >= 0
 _NATIVE = {"initial_accumulator_value": "initial_accumulator"}
 
 
@@ -24,6 +23,8 @@ class Optimizer(_core.Optimizer):
     ``clip_value`` then limits each element to [-clip_value, clip_value]. None: no clipping. Numbers out of range:
     ValueError that names the argument.
     """
+
+    __slots__ = ("_arguments",)  # and no dict: what is misspelt, as optimizer.learning_rate = 0.1, is an AttributeError
 
     def __init__(self, rule: str, **arguments: Any) -> None:
         numbers: dict[str, float] = {}
@@ -37,17 +38,17 @@ class Optimizer(_core.Optimizer):
         self._arguments = arguments
 
     def _check(self, name: str, value: Any) -> None:
-        prefix = f"{type(self).__name__}: expected {name}"
-        if name.startswith("clip_"):
-            if value is not None and not value > 0:
-                raise ValueError(f"{prefix} > 0 or None, got {value}")
-            return
-        if name == "betas" and len(value) != 2:
-            raise ValueError(f"{prefix} of two numbers, got {value}")
-        upper = _UPPER.get(name, math.inf)
-        for number in value if name == "betas" else (value,):
-            if not 0 <= number < upper:
-                raise ValueError(f"{prefix} {'>= 0 and finite' if upper == math.inf else 'in [0, 1)'}, got {value}")
+        if name == "betas":
+            expected = "two numbers in [0, 1)"
+            ok = isinstance(value, tuple | list) and len(value) == 2 and all(is_number(b) and 0 <= b < 1 for b in value)
+        elif name.startswith("clip_"):
+            expected, ok = "> 0 or None", value is None or (is_number(value) and value > 0)
+        elif name == "alpha":
+            expected, ok = "in [0, 1)", is_number(value) and 0 <= value < 1
+        else:
+            expected, ok = ">= 0 and finite", is_number(value) and 0 <= value < math.inf
+        if not ok:
+            raise ValueError(f"{type(self).__name__}: expected {name} {expected}, got {value!r}")
 
     def config(self) -> dict[str, Any]:
         """The arguments that make an equal optimiser, with ``lr`` as it is now.
@@ -78,6 +79,8 @@ class SGD(Optimizer):
     0.1
     """
 
+    __slots__ = ()
+
     def __init__(
         self,
         lr: float = 1e-3,
@@ -89,8 +92,6 @@ class SGD(Optimizer):
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:
-        if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("SGD: nesterov needs momentum > 0 and dampening = 0")
         super().__init__(
             "sgd",
             lr=lr,
@@ -101,6 +102,8 @@ class SGD(Optimizer):
             clip_norm=clip_norm,
             clip_value=clip_value,
         )
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError("SGD: nesterov needs momentum > 0 and dampening = 0")
 
 
 class Adam(Optimizer):
@@ -111,8 +114,10 @@ class Adam(Optimizer):
 
     >>> Adam(betas=(0.9, 1.0))
     Traceback (most recent call last):
-    ValueError: Adam: expected betas in [0, 1), got (0.9, 1.0)
+    ValueError: Adam: expected betas two numbers in [0, 1), got (0.9, 1.0)
     """
+
+    __slots__ = ()
 
     def __init__(
         self,
@@ -127,7 +132,7 @@ class Adam(Optimizer):
         super().__init__(
             "adam",
             lr=lr,
-            betas=tuple(betas),
+            betas=betas,
             eps=eps,
             weight_decay=weight_decay,
             clip_norm=clip_norm,
@@ -142,6 +147,8 @@ class AdamW(Optimizer):
     0.01
     """
 
+    __slots__ = ()
+
     def __init__(
         self,
         lr: float = 1e-3,
@@ -155,7 +162,7 @@ class AdamW(Optimizer):
         super().__init__(
             "adamw",
             lr=lr,
-            betas=tuple(betas),
+            betas=betas,
             eps=eps,
             weight_decay=weight_decay,
             clip_norm=clip_norm,
@@ -172,6 +179,8 @@ class RMSprop(Optimizer):
     >>> RMSprop(centered=True).lr
     0.01
     """
+
+    __slots__ = ()
 
     def __init__(
         self,
@@ -206,6 +215,8 @@ class AdaGrad(Optimizer):
     >>> AdaGrad().lr
     0.01
     """
+
+    __slots__ = ()
 
     def __init__(
         self,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ranvier import _core
-from ranvier.callbacks import Callback
+from ranvier._checks import is_integer, is_number
+from ranvier.callbacks import Callback, Monitor
 from ranvier.data import Array, Rows, as_arrays, one_or_list
 
 if TYPE_CHECKING:
+    from ranvier.metrics import Metric
     from ranvier.model import Model
     from ranvier.tensor import Tensor
 
@@ -67,13 +69,13 @@ def fit(
     shuffle: bool = True,
     validation_data: tuple[Any, ...] | None = None,
     validation_split: float = 0.0,
-    callbacks: Iterable[Callback] | None = None,
+    callbacks: Sequence[Callback] | None = None,
     sample_weight: ArrayLike | None = None,
     progress: bool | None = None,
 ) -> History:
     """Train for ``epochs`` more epochs; what ``Model.fit`` documents."""
     for name, number in (("epochs", epochs), ("batch_size", batch_size)):
-        _check_count("fit", name, number)
+        check_count("fit", name, number)
     train = _rows(model, "fit", x, y, sample_weight)
     validation: Rows | None = None
     if validation_data is not None:
@@ -84,14 +86,24 @@ def fit(
         validation = _rows(model, "validation_data", *validation_data)
     elif validation_split:
         train, validation = train.split(validation_split)
+    if callbacks is not None and not isinstance(callbacks, list | tuple):
+        raise TypeError(f"fit: expected callbacks in a list, got {callbacks!r}")
     watchers = list(callbacks or ())
     for callback in watchers:
         if not isinstance(callback, Callback):
             raise TypeError(f"fit: expected callbacks of type rv.Callback, got {callback!r}")
         callback.model = model
-    for data in (train, validation):
-        if data is not None:  # what is wrong with it is said before anything is trained
-            _open(model, "evaluate", data, batch_size)
+    # What is wrong is said before anything is trained; only callbacks of the user's own may bring names into the logs.
+    if all(isinstance(callback, Monitor) for callback in watchers):
+        names = ["loss", *(name for name, _, _ in _measures(model))]
+        for callback in watchers:
+            callback.require([*names, *(f"val_{name}" for name in names if validation is not None)])
+    _open(model, "evaluate", train, batch_size)
+    if validation is not None:
+        try:
+            _open(model, "evaluate", validation, batch_size)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{validation.what}: {error}") from error
 
     first = model.history.epochs
     logs: dict[str, float] = {}
@@ -123,12 +135,13 @@ def evaluate(
     model: Model, x: Any, y: Any, batch_size: int = EVALUATION_BATCH, sample_weight: ArrayLike | None = None
 ) -> dict[str, float]:
     """Loss and metrics without training; what ``Model.evaluate`` documents."""
-    _check_count("evaluate", "batch_size", batch_size)
+    check_count("evaluate", "batch_size", batch_size)
     return _pass(model, "evaluate", _rows(model, "evaluate", x, y, sample_weight), batch_size)
 
 
-def _check_count(function: str, name: str, number: Any) -> None:
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+def check_count(function: str, name: str, number: Any) -> None:
+    """A number of rows or epochs: TypeError for what is no integer, ValueError below 1."""
+    if not is_integer(number):
         raise TypeError(f"{function}: expected {name} to be an integer, got {number!r}")
     if number < 1:
         raise ValueError(f"{function}: expected {name} >= 1, got {number}")
@@ -168,10 +181,22 @@ def _pass(
             shown.at(run.rows)
     logs = {"loss": run.loss}
     if predictions is not None:
-        for index, measures in enumerate(model.metrics):
-            suffix = f"_{index}" if len(model.outputs) > 1 else ""
-            logs |= {name + suffix: float(measure(predictions[index], data.y[index])) for name, measure in measures}
+        for name, measure, output in _measures(model):
+            value = measure(predictions[output], data.y[output])
+            if not is_number(value):
+                raise TypeError(f"metric {name}: expected a number, got {value!r:.80}")
+            logs[name] = float(value)
     return logs
+
+
+def _measures(model: Model) -> list[tuple[str, Metric, int]]:
+    """Name in the logs, function and output of each metric."""
+    several = len(model.metrics) > 1
+    return [
+        (f"{name}_{output}" if several else name, measure, output)
+        for output, measures in enumerate(model.metrics)
+        for name, measure in measures
+    ]
 
 
 def _sample(output: Tensor) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ranvier._names import lookup
+from ranvier._checks import lookup
 from ranvier.functional import reduction, unary
 
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
@@ -34,8 +34,8 @@ def activation(spec: Any) -> Callable[[Any], Any]:
         return _unchanged
     if isinstance(spec, str):
         return lookup("activation", spec, ACTIVATIONS)
-    if not callable(spec):
-        raise TypeError(f"activation: expected None, a name or a function, got {type(spec).__name__}")
+    if isinstance(spec, type) or not callable(spec):
+        raise TypeError(f"activation: expected None, a name or a function, got {spec!r:.80}")
     function: Callable[[Any], Any] = spec
     return function
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ranvier import _core
 from ranvier.functional._apply import Value, apply
 from ranvier.functional.reduction import sum_to
-from ranvier.functional.unary import log, negative
+from ranvier.functional.unary import accuracy, log, negative
 from ranvier.tensor import Array, Tensor
 
 
@@ -26,7 +26,7 @@ class Binary(Protocol):
     def __call__(self, a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array: ...
 
 
-def _binary(name: str, formula: str, example: str) -> Binary:
+def _binary(name: str, formula: str, example: str, error: str = "") -> Binary:
     def function(a: Value, b: Value, out: Array | None = None) -> Any:
         if isinstance(a, Tensor) or isinstance(b, Tensor):
             return apply(name, (a, b), None, out)
@@ -37,7 +37,7 @@ def _binary(name: str, formula: str, example: str) -> Binary:
     function.__doc__ = (
         f"{formula}, element by element, with NumPy's broadcasting.\n\n"
         "    All arrays have one dtype, float32 or float64 (lists and integers: float64);\n"
-        f"    Python numbers take the other's.\n\n    >>> {name}({call})\n    {result}\n    "
+        f"    Python numbers take the other's.\n{accuracy(error)}\n    >>> {name}({call})\n    {result}\n    "
     )
     return function
 
@@ -46,7 +46,7 @@ add = _binary("add", "a + b", "[1.0, 2.0], 1.0 -> array([2., 3.])")
 subtract = _binary("subtract", "a - b", "[1.0, 2.0], 1.0 -> array([0., 1.])")
 multiply = _binary("multiply", "a * b", "[1.0, 2.0], 3.0 -> array([3., 6.])")
 divide = _binary("divide", "a / b", "[1.0, 2.0], 2.0 -> array([0.5, 1. ])")
-power = _binary("power", "a to the power b", "[3.0, 2.0], 2.0 -> array([9., 4.])")
+power = _binary("power", "a to the power b", "[3.0, 2.0], 2.0 -> array([9., 4.])", "0.51 ulp")
 maximum = _binary("maximum", "The larger of a and b", "[1.0, 2.0], 1.5 -> array([1.5, 2. ])")
 greater = _binary("greater", "1 where a > b, else 0", "[1.0, 2.0], 1.0 -> array([0., 1.])")
 greater_equal = _binary("greater_equal", "1 where a >= b, else 0", "[1.0, 2.0], 2.0 -> array([0., 1.])")

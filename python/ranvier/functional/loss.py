@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ranvier import _core
-from ranvier.tensor import Array, Tensor, record
+from ranvier.tensor import Tensor, record
 
 
 def mse(pred: Any, target: Any, weight: Any = None, reduction: str = "mean", with_grad: bool = False) -> Any:
@@ -110,71 +110,9 @@ def _loss(
     with_grad: bool,
     attributes: Mapping[str, object] | None = None,
 ) -> Any:
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"{op}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     if isinstance(pred, Tensor) or isinstance(target, Tensor):
         if reduction != "none" or weight is not None or with_grad:
             raise ValueError(f'{op}: on symbolic Tensors pass reduction="none", and neither weight nor with_grad')
         # The shape is known here; the rule would need to know whether the target is of labels.
         return record(op, (pred, target), attributes, shape=(None,))
-    pred = np.asarray(pred)
-    if pred.dtype.kind in "biu":
-        pred = pred.astype(np.float64)
-    if pred.ndim == 0 or len(pred) == 0:
-        raise ValueError(f"{op}: expected one row or more, got shape {pred.shape}")
-    target = _target(op, pred, np.asarray(target))
-    class_weight = (attributes or {}).get("class_weight")
-    scale = _scale(op, pred, target, weight, reduction, class_weight)
-    if with_grad:
-        rows, dpred = _core.run(op + "_with_gradient", (scale, pred, target), attributes)
-    else:
-        (rows,) = _core.run(op, (pred, target), attributes)
-    if reduction == "none":
-        loss: Any = _core.run("multiply", (rows, scale))[0]
-    else:
-        loss = float(_core.run("weighted_sum", (rows, scale))[0])
-    return (loss, dpred) if with_grad else loss
-
-
-def _target(op: str, pred: Array, target: Array) -> Array:
-    if target.dtype.kind not in "biuf":
-        raise TypeError(f"{op}: expected real targets, got dtype {target.dtype}")
-    if not np.isfinite(target).all():
-        raise ValueError(f"{op}: targets must be finite")
-    if op == "cross_entropy" and target.shape != pred.shape:
-        return _labels(pred, target)
-    if target.shape == pred.shape[:1] and pred.shape == (len(pred), 1):
-        target = target[:, None]
-    if target.shape != pred.shape:
-        raise ValueError(f"{op}: expected a target of shape {pred.shape}, got {target.shape}")
-    if op.startswith("binary") and ((target < 0) | (target > 1)).any():
-        raise ValueError(f"{op}: targets must be in [0, 1]")
-    return target.astype(pred.dtype) if target.dtype.kind in "biu" else target
-
-
-def _labels(logits: Array, target: Array) -> Array:
-    if logits.ndim < 2 or target.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"cross_entropy: expected labels {logits.shape[:-1]} or probabilities {logits.shape}, got {target.shape}"
-        )
-    labels = target.astype(np.int32)
-    if (labels != target).any() or (labels < 0).any() or (labels >= logits.shape[-1]).any():
-        raise ValueError(f"cross_entropy: labels must be integers in [0, {logits.shape[-1]})")
-    return labels
-
-
-def _scale(op: str, pred: Array, target: Array, weight: Any, reduction: str, class_weight: Any) -> Array:
-    """What multiplies each row's value; weights (N,)."""
-    if weight is None:
-        weights = np.ones(len(pred), pred.dtype)
-    else:
-        weights = np.asarray(weight).astype(pred.dtype)
-        if weights.shape != (len(pred),):
-            raise ValueError(f"{op}: expected weight of shape {(len(pred),)}, got {weights.shape}")
-        if not (np.isfinite(weights) & (weights >= 0)).all():
-            raise ValueError(f"{op}: weights must be finite and >= 0")
-    if reduction != "mean":
-        return weights
-    if class_weight is None:
-        return _core.run("row_scale", (weights,))[0]
-    return _core.run("row_scale", (weights, target), {"class_weight": class_weight})[0]
+    return _core.loss(op, pred, target, weight, reduction, with_grad, attributes)

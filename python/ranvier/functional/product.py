@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ranvier import _core
+from ranvier._checks import lookup
 from ranvier.functional._apply import Value, apply
 from ranvier.functional.activations import ACTIVATIONS
-from ranvier.functional.activations import activation as activation_function
 from ranvier.functional.reduction import sum_to
 from ranvier.functional.shape import reshape
 from ranvier.tensor import Array, Tensor, record
@@ -46,8 +46,10 @@ def dense(
         if return_saved or out is not None:
             raise TypeError("dense: return_saved= and out= are for arrays, not for symbolic Tensors")
         z = record("dense", inputs)
-        options = {} if alpha is None else {"alpha": alpha}
-        return z if activation is None else activation_function(activation)(z, **options)
+        if activation is None:
+            return z
+        options = {name: value for name, value in _attributes(activation, alpha).items() if name == "alpha"}
+        return ACTIVATIONS[activation](z, **options)
     if activation is None:
         y = _core.run("dense", inputs, None, None if out is None else (out,))[0]
         return (y, y) if return_saved else y
@@ -96,8 +98,9 @@ def dense_backward(
 
 
 def _attributes(activation: str, alpha: float | None) -> dict[str, object]:
-    if activation not in ACTIVATIONS:
-        activation_function(activation)  # raises, with a suggestion
+    lookup("activation", activation, ACTIVATIONS)
+    if alpha is not None and activation not in _ALPHA:
+        raise TypeError(f"dense: alpha is for {' and '.join(_ALPHA)}, not for {activation}")
     attributes: dict[str, object] = {"activation": activation}
     if activation in _ALPHA:
         attributes["alpha"] = _ALPHA[activation] if alpha is None else alpha

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ranvier._checks import is_integer
 from ranvier.functional._apply import Value, apply
 from ranvier.functional.shape import broadcast_to, reshape, transpose
 from ranvier.tensor import Array, Shape, Tensor, format_shape
@@ -102,8 +103,10 @@ def sum_to(d: Array, shape: tuple[int, ...]) -> Array:
 
 def _axes(op: str, shape: Shape, axis: Axis) -> list[int]:
     rank = len(shape)
-    given = range(rank) if axis is None else [axis] if isinstance(axis, int) else list(axis)
-    axes = sorted(i + rank if i < 0 else i for i in given)
+    given = range(rank) if axis is None else list(axis) if isinstance(axis, Sequence) else [axis]
+    if not all(is_integer(i) for i in given):
+        raise TypeError(f"{op}: expected axis to be None, an integer or several, got {axis!r}")
+    axes = sorted(int(i) + rank if i < 0 else int(i) for i in given)
     if len(set(axes)) != len(axes) or any(not 0 <= i < rank for i in axes):
         raise ValueError(f"{op}: axis {axis} does not fit shape {format_shape(shape)}")
     return axes
@@ -134,6 +137,8 @@ def _along(op: str, inputs: Sequence[Value], axis: int, out: Array | None) -> An
         return apply(op, inputs, None, out)
     values: list[Any] = [value if isinstance(value, Tensor) else np.asarray(value) for value in inputs]
     shape = values[0].shape
+    if not is_integer(axis):
+        raise TypeError(f"{op}: expected axis to be an integer, got {axis!r}")
     (at,) = _axes(op, shape, axis)
     if shape[at] is None:
         raise ValueError(f"{op}: axis {axis} is the batch axis of {format_shape(shape)}")

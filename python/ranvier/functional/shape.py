@@ -11,15 +11,16 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ranvier._checks import is_number
 from ranvier.functional._apply import Value, apply
 from ranvier.tensor import Array, Tensor, format_shape
 
 
 @overload
-def reshape(x: Tensor, shape: Sequence[int | None]) -> Tensor: ...
+def reshape(x: Tensor, shape: int | Sequence[int | None]) -> Tensor: ...
 @overload
-def reshape(x: ArrayLike, shape: Sequence[int | None], out: Array | None = None) -> Array: ...
-def reshape(x: Value, shape: Sequence[int | None], out: Array | None = None) -> Any:
+def reshape(x: ArrayLike, shape: int | Sequence[int | None], out: Array | None = None) -> Array: ...
+def reshape(x: Value, shape: int | Sequence[int | None], out: Array | None = None) -> Any:
     """The elements in another shape; one size may be -1.
 
     The shape is the whole one. None in first place keeps the batch axis (or the first axis of an array); for a
@@ -29,7 +30,7 @@ def reshape(x: Value, shape: Sequence[int | None], out: Array | None = None) -> 
     array([1., 2., 3., 4.])
     """
     value = x if isinstance(x, Tensor) else np.asarray(x)
-    old, new = value.shape, tuple(shape)
+    old, new = value.shape, (shape,) if isinstance(shape, int) else tuple(shape)
     fail = ValueError(f"reshape: cannot reshape {format_shape(old)} to {format_shape(new)}")
     batched = bool(old) and old[0] is None
     if batched and (not new or new[0] not in (None, -1)):
@@ -98,7 +99,7 @@ def transpose(x: Value, axes: Sequence[int] | None = None, out: Array | None = N
     """
     value = x if isinstance(x, Tensor) else np.asarray(x)
     rank = len(value.shape)
-    order = [int(i) + rank if i < 0 else int(i) for i in (range(rank)[::-1] if axes is None else axes)]
+    order = [i + rank if i < 0 else i for i in map(operator.index, range(rank)[::-1] if axes is None else axes)]
     return apply("transpose", (value,), {"axes": order}, out)
 
 
@@ -212,8 +213,8 @@ def dropout(
     >>> dropout([1.0, 1.0], 0.0, seed=0)
     array([1., 1.])
     """
-    if not 0 <= rate < 1:
-        raise ValueError(f"dropout: rate must be in [0, 1), got {rate}")
+    if not (is_number(rate) and 0 <= rate < 1):
+        raise ValueError(f"dropout: expected a rate in [0, 1), got {rate!r}")
     if isinstance(x, Tensor):
         return apply("dropout", (x,), {"rate": float(rate), "layer": 0}, out) if rate else x
     if seed is None:

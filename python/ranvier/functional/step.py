@@ -8,7 +8,14 @@ Raises ValueError for shapes that differ, numbers out of range and a step below 
 
 from __future__ import annotations
 
-from ranvier import _core
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ranvier import _core, optim
+from ranvier._checks import is_integer
 from ranvier.tensor import Array
 
 
@@ -36,8 +43,7 @@ def sgd_step(
     """
     if momentum and momentum_buffer is None:
         raise ValueError("sgd_step: momentum needs momentum_buffer, an array of zeros at first")
-    numbers = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": float(nesterov)}
-    _step("sgd", param, grad, [momentum_buffer], step, lr, numbers)
+    _step(_rule(optim.SGD, lr, momentum, dampening, weight_decay, nesterov), param, grad, [momentum_buffer], step)
 
 
 def adam_step(
@@ -60,8 +66,7 @@ def adam_step(
     >>> w.round(6)
     array([0.9])
     """
-    numbers = {"beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": weight_decay}
-    _step("adam", param, grad, [m, v], step, lr, numbers)
+    _step(_rule(optim.Adam, lr, betas, eps, weight_decay), param, grad, [m, v], step)
 
 
 def adamw_step(
@@ -77,8 +82,7 @@ def adamw_step(
     weight_decay: float = 1e-2,
 ) -> None:
     """Adam with decoupled weight decay, param *= 1 - lr weight_decay first (Loshchilov and Hutter, 2017)."""
-    numbers = {"beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": weight_decay}
-    _step("adamw", param, grad, [m, v], step, lr, numbers)
+    _step(_rule(optim.AdamW, lr, betas, eps, weight_decay), param, grad, [m, v], step)
 
 
 def rmsprop_step(
@@ -101,9 +105,8 @@ def rmsprop_step(
     """
     if momentum and momentum_buffer is None:
         raise ValueError("rmsprop_step: momentum needs momentum_buffer, an array of zeros at first")
-    numbers = {"alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
-    numbers["centered"] = float(grad_avg is not None)
-    _step("rmsprop", param, grad, [square_avg, momentum_buffer, grad_avg], 1, lr, numbers)
+    rule = _rule(optim.RMSprop, lr, alpha, eps, weight_decay, momentum, grad_avg is not None)
+    _step(rule, param, grad, [square_avg, momentum_buffer, grad_avg], 1)
 
 
 def adagrad_step(
@@ -118,21 +121,25 @@ def adagrad_step(
     weight_decay: float = 0.0,
 ) -> None:
     """param -= rate g / (sqrt(square_sum) + eps), rate = lr / (1 + (step - 1) lr_decay) (Duchi et al., 2011)."""
-    numbers = {"lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
-    _step("adagrad", param, grad, [square_sum], step, lr, numbers)
+    _step(_rule(optim.AdaGrad, lr, lr_decay, weight_decay, 0.0, eps), param, grad, [square_sum], step)
 
 
-def _step(
-    rule: str,
-    param: Array,
-    grad: Array,
-    slots: list[Array | None],
-    step: int,
-    lr: float,
-    numbers: dict[str, float],
-) -> None:
-    if step < 1:
-        raise ValueError(f"{rule}_step: step counts from 1, got {step}")
-    optimizer = _core.Optimizer(rule, 0.0, **numbers)
-    optimizer.lr = lr  # the setter checks it
-    _core.optimizer_step(optimizer, param, grad, slots, step)
+@lru_cache(maxsize=64)
+def _cached(kind: Callable[..., optim.Optimizer], *numbers: Any) -> optim.Optimizer:
+    return kind(*numbers)
+
+
+def _rule(kind: Callable[..., optim.Optimizer], *numbers: Any) -> optim.Optimizer:
+    """The optimiser that checks these numbers and knows the update; made once, as a step may take a microsecond."""
+    try:
+        return _cached(kind, *numbers)
+    except TypeError:  # betas in a list, which cannot be a key
+        return kind(*numbers)
+
+
+def _step(rule: optim.Optimizer, param: Array, grad: Array, slots: list[Array | None], step: int) -> None:
+    if not isinstance(param, np.ndarray):
+        raise TypeError(f"{rule.rule}_step: expected param to be an array, changed in place, got {param!r:.80}")
+    if not is_integer(step) or step < 1:
+        raise ValueError(f"{rule.rule}_step: step counts from 1, got {step!r}")
+    _core.optimizer_step(rule, param, grad, slots, int(step))

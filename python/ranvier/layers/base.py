@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any, Self
 
+import numpy as np
+
 from ranvier import initializers
+from ranvier._checks import is_integer
 from ranvier.tensor import LayerCall, Parameter, Placeholder, Shape, Tensor, format_shape, trace
 
 
@@ -59,10 +63,11 @@ class Layer:
     def add_parameter(self, name: str, shape: Any, init: Any = "glorot_uniform") -> Parameter:
         """A parameter, to be used in ``call`` as a Tensor; ``init`` is anything that ``initializers.get`` takes."""
         if name in self._parameters:
-            raise ValueError(f"{type(self).__name__}: parameter {name!r} exists already")
-        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-        if any(isinstance(size, bool) or not isinstance(size, int) or size < 0 for size in sizes):
-            raise ValueError(f"{type(self).__name__}: parameter {name!r} needs a shape of sizes >= 0, got {sizes}")
+            raise ValueError(f"{self.title()}: parameter {name!r} exists already")
+        sizes = sizes_of(shape)
+        if not all(is_integer(size) and size >= 0 for size in sizes):
+            hint = "; without the batch axis: input_shape[1:]" if sizes[:1] == (None,) else ""
+            raise ValueError(f"{self.title()}: parameter {name!r} needs a shape of sizes >= 0, got {sizes}{hint}")
         parameter = self._parameters[name] = Parameter(self, name, sizes, initializers.get(init))
         return parameter
 
@@ -108,6 +113,11 @@ class Layer:
     def _traced(self, tensors: Any, training: bool) -> Any:
         """Run ``build`` once and ``call``, and return what call returns: a Tensor or a tuple of Tensors."""
         with trace.inside(parent=self, scope=self.title(), training=training):
+            options = {"training": training} if _takes_training(type(self)) else {}
+            try:
+                inspect.signature(self.call).bind(*tensors, **options)
+            except TypeError as error:
+                raise TypeError(f"{self.title()}: call() does not take {len(tensors)} inputs ({error})") from None
             if not self.built:
                 shapes = [tensor.shape for tensor in tensors]
                 try:
@@ -116,7 +126,6 @@ class Layer:
                     self._parameters.clear()  # half-built: the next call starts again
                     raise
                 self.built = True
-            options = {"training": training} if _takes_training(type(self)) else {}
             result = self.call(*tensors, **options)
             outputs = (result,) if isinstance(result, Tensor) else result
             if not isinstance(outputs, list | tuple) or not all(isinstance(output, Tensor) for output in outputs):
@@ -166,9 +175,15 @@ def assign_names(layers: Any, prefix: str = "", names: dict[Layer, str] | None =
     return names
 
 
+def sizes_of(shape: Any) -> tuple[Any, ...]:
+    """A shape as users give it, a sequence or one size, with Python's integers; what is none stays."""
+    sizes = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    return tuple(int(size) if isinstance(size, np.integer) else size for size in sizes)
+
+
 def input_shape_of(shape: Any, who: str) -> Shape:
     """A sample's shape as users give it, with the batch axis before it; ValueError unless all sizes are >= 1."""
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+    sizes = sizes_of(shape)
+    if not all(is_integer(size) and size >= 1 for size in sizes):
         raise ValueError(f"{who}: expected the shape of one sample, sizes >= 1 without the batch axis, got {shape!r}")
     return (None, *sizes)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ranvier import functional as F
 from ranvier import initializers
+from ranvier._checks import is_integer
 from ranvier.layers.base import Layer
 from ranvier.tensor import Shape, Tensor
 
@@ -37,8 +38,8 @@ class Dense(Layer):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        self._require(isinstance(units, int) and not isinstance(units, bool) and units >= 1, "units >= 1", units)
-        self.units = units
+        self._require(is_integer(units) and units >= 1, "units >= 1", units)
+        self.units = int(units)
         self.activation = F.activation(activation)
         if weight_init is None:
             rectifies = getattr(self.activation, "__name__", "") in _RECTIFIERS

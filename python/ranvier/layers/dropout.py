@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ranvier import functional as F
+from ranvier._checks import is_number
 from ranvier.layers.base import Layer
 from ranvier.tensor import Tensor
 
@@ -21,7 +22,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, name: str | None = None) -> None:
         super().__init__(name)
-        self._require(isinstance(rate, int | float) and 0 <= rate < 1, "a rate in [0, 1)", rate)
+        self._require(is_number(rate) and 0 <= rate < 1, "a rate in [0, 1)", rate)
         self.rate = float(rate)
 
     def call(self, x: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ranvier import functional as F
-from ranvier.layers.base import Layer
+from ranvier._checks import is_integer
+from ranvier.layers.base import Layer, sizes_of
 from ranvier.tensor import Tensor
 
 
@@ -29,9 +30,11 @@ class Reshape(Layer):
     (None, 8, 8)
     """
 
-    def __init__(self, shape: Sequence[int], name: str | None = None) -> None:
+    def __init__(self, shape: int | Sequence[int], name: str | None = None) -> None:
         super().__init__(name)
-        self.shape = tuple(shape)
+        self.shape = sizes_of(shape)
+        sized = all(is_integer(size) and (size >= 1 or size == -1) for size in self.shape)
+        self._require(sized, "sizes >= 1, or one -1", self.shape)
 
     def call(self, x: Tensor) -> Tensor:
         return F.reshape(x, (None, *self.shape))

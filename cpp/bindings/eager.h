@@ -1,0 +1,28 @@
+// Operations on arrays, now: a plan of a single step whose slots are the caller's memory.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cpu/program.h"
+
+namespace ranvier::bindings {
+
+struct Prepared {
+  const cpu::Table* table;
+  PlannedStep step;  // inputs' slots, then outputs'
+  DType dtype;
+  std::unique_ptr<cpu::Step> lowered;  // null: the output is the input under another shape
+  double flops = 0;
+  std::size_t scratch_bytes = 0;
+};
+
+// Checks the shapes and lowers. Loops call one operation on one shape again and again: the last ones are kept.
+// Needs the GIL.
+std::shared_ptr<const Prepared> prepare(const Op&, Attributes, DType, std::vector<Type> inputs);
+
+// operands: the inputs, then the outputs.
+void execute(const Prepared&, std::span<std::byte* const> operands);
+
+}  // namespace ranvier::bindings

@@ -1,0 +1,215 @@
+"""The mistakes of the first ten minutes: what people bring from other libraries, and what they are told."""
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ranvier as rv
+import ranvier.functional as F
+
+X = np.random.default_rng(0).standard_normal((6, 4))
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+W = np.ones((4, 3))
+
+
+def network(outputs: int = 3, loss: Any = "cross_entropy", activation: Any = None, **settings: Any) -> rv.Sequential:
+    layers = [rv.Dense(5, activation="relu"), rv.Dense(outputs, activation=activation)]
+    model = rv.Sequential(layers, input_shape=(4,), seed=0)
+    model.compile(loss=loss, **settings)
+    return model
+
+
+def two_widths() -> None:
+    rv.Dense(3)(rv.Input((3,)), rv.Input((2,)))
+
+
+class Batched(rv.Layer):
+    def build(self, input_shape: Any) -> None:
+        self.gain = self.add_parameter("gain", input_shape)
+
+    def call(self, x: Any) -> Any:
+        return x * self.gain
+
+
+MODEL = {
+    "labels in a column": (
+        lambda: network().train_step(X, LABELS[:, None]),
+        r"y: expected class labels \(batch,\) or probabilities \(batch, 3\), got \(6, 1\)",
+    ),
+    "one output for classes": (
+        lambda: network(1).train_step(X, LABELS % 2),
+        r"CrossEntropy: expected an output a class, got \(batch, 1\); .*BinaryCrossEntropy",
+    ),
+    "targets of -1 and 1": (
+        lambda: network(1, "binary_cross_entropy").fit(X, np.where(LABELS > 0, 1, -1)),
+        r"y: expected values in \[0, 1\], got -1 in row 0",
+    ),
+    "no targets": (lambda: network().fit(X, None), "fit: y: expected an array with a batch axis, got None"),
+    "rows of unequal length": (lambda: network().fit([[1, 2, 3, 4], [1]], [0, 1]), "fit: x: expected an array of numb"),
+    "words": (lambda: network().fit(np.full((6, 4), "a"), LABELS), "fit: x: expected bool, integers or floats"),
+    "labels in words": (lambda: network().fit(X, list("abcabc")), "fit: y: expected bool, integers or floats"),
+    "batch_size of a float": (
+        lambda: network().predict(X, batch_size=2.5),
+        "predict: expected batch_size to be an int",
+    ),
+    "wrong validation labels": (
+        lambda: network().fit(X, LABELS, validation_data=(X, LABELS + 1)),
+        r"validation_data: y: expected labels 0 to 2 .*got 3 in row 2",
+    ),
+    "wrong split labels": (
+        lambda: network().fit(X, [0, 1, 2, 0, 1, 7], validation_split=0.2),
+        r"validation_split: y: expected labels 0 to 2",
+    ),
+    "split in words": (lambda: network().fit(X, LABELS, validation_split="0.2"), "fit: expected validation_split in"),
+    "one callback": (
+        lambda: network().fit(X, LABELS, callbacks=rv.EarlyStopping()),
+        "fit: expected callbacks in a list",
+    ),
+    "a monitor without validation": (
+        lambda: network().fit(X, LABELS, callbacks=[rv.EarlyStopping()]),
+        "EarlyStopping: unknown monitor 'val_loss'.*needs validation_data or validation_split",
+    ),
+    "dtype": (lambda: network(dtype="flot32"), "unknown dtype 'flot32'; did you mean 'float32'"),
+    "dtype of another library": (lambda: network(dtype=object()), "compile: expected dtype 'float32'"),
+    "precision": (lambda: network(precision=None), "precision: expected a name such as 'highest', got None"),
+    "metrics of Keras": (lambda: network(metrics={"a": "mae"}), "compile: expected metrics in a list"),
+    "a metric that is no number": (
+        lambda: network(metrics=[lambda pred, target: "good"]).evaluate(X, LABELS),
+        "metric <lambda>: expected a number, got 'good'",
+    ),
+    "upper case": (lambda: rv.Dense(3, activation="ReLU"), "unknown activation 'ReLU'; did you mean 'relu'"),
+    "a class as activation": (lambda: rv.Dense(3, activation=rv.Activation), "activation: expected None, a name or a"),
+    "initial values": (
+        lambda: rv.Sequential([rv.Dense(3, weight_init=np.ones((3, 4)))], input_shape=(4,)),
+        r"dense_0\.weight: initializer: expected values of shape \(4, 3\), got \(3, 4\)",
+    ),
+    "two inputs": (two_widths, "dense: call\\(\\) does not take 2 inputs"),
+    "layers without brackets": (
+        lambda: rv.Sequential(rv.Dense(3), rv.Dense(4)),  # type: ignore[arg-type]
+        "Sequential: expected a list of layers, got <Dense>",
+    ),
+    "an Input in a Sequential": (lambda: rv.Sequential([rv.Input((4,)), rv.Dense(2)]), "give input_shape= instead"),
+    "input_shape in words": (
+        lambda: rv.Sequential([rv.Dense(2)], input_shape="4"),
+        "Sequential: expected the shape of",
+    ),
+    "a large seed": (lambda: rv.Sequential([rv.Dense(2)], seed=1 << 64), r"expected a seed of 0 to 2\*\*64 - 1"),
+    "Reshape": (lambda: rv.Reshape((2, 0.5)), "reshape: expected sizes >= 1, or one -1"),
+    "the batch axis in a parameter": (
+        lambda: Batched()(rv.Input((4,))),
+        r"batched: parameter 'gain'.*input_shape\[1:\]",
+    ),
+    "parameters in a list": (lambda: network().set_parameters([W]), "set_parameters: expected {name: array}"),
+    "wrt without brackets": (
+        lambda: network().gradients(wrt=rv.Input((4,))),
+        r"gradients: expected wrt=\[tensor, ...\]",
+    ),
+    "wrt an array": (lambda: network().gradients(wrt=[X]), r"gradients: expected wrt=\[tensor, ...\]"),
+    "a model without input": (lambda: network()(), "sequential: expected an input"),
+    "a rate in words": (lambda: rv.Adam("0.1"), "Adam: expected lr >= 0 and finite, got '0.1'"),
+    "one beta": (lambda: rv.Adam(betas=0.9), r"Adam: expected betas two numbers in \[0, 1\), got 0.9"),
+    "clipping in words": (lambda: rv.SGD(0.1, clip_norm="1"), "SGD: expected clip_norm > 0 or None, got '1'"),
+    "a rate of Keras": (lambda: setattr(rv.Adam(), "learning_rate", 0.1), "no attribute 'learning_rate'"),
+    "class weights of Keras": (
+        lambda: rv.CrossEntropy(class_weight={0: 1.0}),
+        "CrossEntropy: expected class_weight, one",
+    ),
+    "smoothing in words": (lambda: rv.CrossEntropy("0.1"), "CrossEntropy: expected label_smoothing in"),
+    "delta in words": (lambda: rv.Huber("1"), "Huber: expected delta > 0"),
+    "patience in words": (lambda: rv.EarlyStopping(patience="5"), "EarlyStopping: expected patience >= 0, got '5'"),
+    "a monitor that is no name": (lambda: rv.EarlyStopping(5), "EarlyStopping: expected monitor to be a name"),
+    "a path of misspelt names": (
+        lambda: network().fit(X, LABELS, callbacks=[rv.ModelCheckpoint("m-{los}.safetensors")]),
+        "ModelCheckpoint: path: unknown name 'los'; did you mean 'loss'",
+    ),
+}
+
+FUNCTIONAL = {
+    "a function as activation": (lambda: F.dense(X, W, activation=F.relu), "activation: expected a name such as"),
+    "alpha for relu": (
+        lambda: F.dense(X, W, activation="relu", alpha=0.1),
+        "alpha is for leaky_relu and elu, not for r",
+    ),
+    "axis in words": (lambda: F.softmax(X, axis="a"), "softmax: expected axis to be an integer"),
+    "no axis": (lambda: F.softmax(X, axis=None), "softmax: expected axis to be an integer"),
+    "half an axis": (lambda: F.sum(X, axis=0.5), "sum: expected axis to be None, an integer or several, got 0.5"),
+    "half an axis to transpose": (lambda: F.transpose(X, (0.5, 1)), "integer"),
+    "a rate in words": (lambda: F.dropout(X, "0.5", seed=0), r"dropout: expected a rate in \[0, 1\), got '0.5'"),
+    "a parameter in a list": (lambda: F.sgd_step([1.0], [1.0], 0.1), "sgd_step: expected param to be an array"),
+    "half a step": (lambda: F.adam_step(*np.ones((4, 3)), 1.5), "adam_step: step counts from 1, got 1.5"),
+    "momentum below 0": (lambda: F.sgd_step(W, W, momentum=-1, momentum_buffer=W), "SGD: expected momentum >= 0"),
+    "beta of 1": (lambda: F.adam_step(*np.ones((4, 3)), 1, betas=(0.9, 1.0)), "Adam: expected betas two numbers in"),
+}
+
+
+@pytest.mark.parametrize("case", [*MODEL.values(), *FUNCTIONAL.values()], ids=[*MODEL, *FUNCTIONAL])
+def test_what_is_said(case: tuple[Any, str]) -> None:
+    call, message = case
+    with pytest.raises((TypeError, ValueError, AttributeError), match=message):
+        call()
+
+
+def test_nothing_is_trained_before_a_misspelt_monitor_is_said() -> None:
+    model = network(metrics=["accuracy"])
+    before = copy.deepcopy(model)
+    for monitor in ("val_loss", "acuracy"):
+        with pytest.raises(ValueError, match=f"unknown monitor '{monitor}'"):
+            model.fit(X, LABELS, callbacks=[rv.EarlyStopping(monitor)], progress=False)
+    assert model.history.epochs == 0
+    for name, value in model.parameters().items():
+        np.testing.assert_array_equal(value, before.parameters()[name])
+
+
+def test_data_of_words_does_not_settle_the_input_shape() -> None:
+    """A table with a column of words is refused; without the column it is welcome."""
+    model = rv.Sequential([rv.Dense(3)], seed=0)
+    model.compile(loss="cross_entropy")
+    table = np.concatenate([X.astype(object), np.full((6, 1), "word", object)], axis=1)
+    for call in (lambda: model.fit(table, LABELS), lambda: model.predict(table), lambda: model.forward(table)):
+        with pytest.raises(TypeError, match="x: expected bool, integers or floats, got dtype object"):
+            call()
+    assert model.fit(table[:, :4].astype(float), LABELS, progress=False).epochs == 1
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    classes = LABELS.max() + 1
+    model = rv.Sequential(
+        [rv.Dense(classes), rv.Dropout(np.float32(0.5))], input_shape=(np.int64(4),), seed=np.int64(1)
+    )
+    model.compile(rv.Adam(np.float32(0.1), eps=np.float64(1e-8)), "cross_entropy", accumulate_steps=np.int32(1))
+    stop = rv.EarlyStopping("loss", patience=np.int64(3))
+    assert (
+        model.fit(X, LABELS, epochs=np.int64(2), batch_size=np.int16(4), callbacks=[stop], progress=False).epochs == 2
+    )
+    assert model.plan(np.int64(3)).peak_bytes > 0
+    assert copy.deepcopy(model).config() == model.config()
+    assert F.sum(X, axis=np.int64(0)).shape == (4,)
+
+
+def test_reshape_takes_one_size() -> None:
+    np.testing.assert_array_equal(F.reshape(X, -1), X.reshape(-1))
+    assert rv.Reshape(4)(rv.Input((2, 2))).shape == (None, 4)
+
+
+def test_a_model_is_called_as_it_is_trained() -> None:
+    model = rv.Sequential([rv.Dropout(0.5)], input_shape=(4,), seed=0)
+    assert (model(X) != 0).all()
+    assert (model(X, training=True) == 0).any()
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_probabilities_before_a_loss_on_logits_warn(activation: str, loss: str) -> None:
+    with pytest.warns(
+        UserWarning, match=f"dense_1: the loss expects logits but the model ends in {activation}; drop it"
+    ):
+        network(loss=loss, activation=activation).train_step(X, np.eye(3)[LABELS])
+
+
+def test_logits_before_a_loss_on_logits_do_not_warn() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network(activation="tanh").train_step(X, LABELS)
