@@ -56,11 +56,14 @@ def print_gradients(model: rv.Model, hidden: list[rv.Tensor], x: float) -> None:
 
 def main(epochs: int = 5000, seed: int = 0, output: str = "learn_square.png") -> float:
     model, hidden = build(seed)
+    print("before training,", end=" ")
     print_gradients(model, hidden, x=30)
     model.fit(INPUTS, TARGETS, epochs=epochs, batch_size=1, progress=False)
+    print("\nafter training,", end=" ")
     print_gradients(model, hidden, x=30)
 
     errors = relative_errors(model)
+    print()
     for x in (5, 12, 20, 35, 50):
         print(f"{x:2d}² = {x * x:4d}, the network says {2500 * model.predict(INPUTS)[x - 1, 0]:7.1f}")
     print(f"mean relative error over x >= 12: {errors[11:].mean():.2%}")
@@ -70,6 +73,7 @@ def main(epochs: int = 5000, seed: int = 0, output: str = "learn_square.png") ->
     figure, axes = plt.subplots()
     axes.plot(X, X**2, label="x²")
     axes.plot(X, 2500 * model.predict(INPUTS), "--", label="twelve neurons")
+    axes.set_xlabel("x")
     axes.legend()
     figure.savefig(output)
     plt.close(figure)

@@ -58,8 +58,10 @@ def main() -> dict[str, object]:
         # Two equal logits give each class probability 0.5: the loss is log 2.
         "cross_entropy": float(F.cross_entropy(np.zeros((1, 2)), np.array([0]))),
     }
+    print("two_layers: the hidden neurons, then the output; gates: inputs (1, 1), (0, 0), (1, 0), (0, 1)")
     for name, value in results.items():
-        print(f"{name:17} {value}")
+        numbers = np.hstack(value if isinstance(value, tuple) else [value])
+        print(f"{name:17}", *(f"{number:.5f}" for number in numbers))
     return results
 
 

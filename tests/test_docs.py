@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ranvier
-from ranvier import _core
+from ranvier import _core, functional
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -98,6 +98,27 @@ def test_the_stub_names_what_its_classes_have() -> None:
         if isinstance(node, ast.ClassDef):
             core = {member for member in vars(getattr(_core, node.name)) if not member.startswith("_")}
             assert {member for member in stub_names(node.body) if not member.startswith("_")} == core, node.name
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("exp", "1.1 ulp"),
+        ("log", "1.0 ulp"),
+        ("tanh", "2.5 ulp"),
+        ("gelu", "6.5 ulp (75 without FMA)"),
+        ("elu", "1.1 ulp"),
+        ("cosh", "2 ulp"),
+        ("sigmoid", "3 ulp"),
+        ("silu", "3 ulp"),
+        ("softplus", "2 ulp"),
+        ("gelu_tanh", "2 ulp of x"),
+        ("power", "0.51 ulp"),
+    ],
+)
+def test_docstrings_state_the_error_of_what_is_rounded(name: str, error: str) -> None:
+    """tests/cpp/test_math.cpp measures them."""
+    assert f"at most {error};" in " ".join(inspect.getdoc(getattr(functional, name)).split())
 
 
 def test_public_names_are_documented() -> None:

@@ -359,6 +359,30 @@ def test_learning_rates():
         for rate in (-1e-3, np.nan, np.inf):
             with pytest.raises(ValueError, match="lr"):
                 model.optimizer.lr = rate
+        with pytest.raises(TypeError, match="lr: expected a number, got str"):
+            model.optimizer.lr = "fast"
+
+
+def test_number_of_threads():
+    before = rv.num_threads()
+    for threads in ("two", 1.5):
+        with pytest.raises(TypeError, match="set_num_threads: expected a"):
+            rv.set_num_threads(threads)
+    for threads in (0, -1, 10**12):
+        with pytest.raises(ValueError, match="set_num_threads: expected 1 to"):
+            rv.set_num_threads(threads)
+    assert rv.num_threads() == before
+
+
+def test_targets_of_binary_cross_entropy_after_the_first_step():
+    model = rv.Sequential([rv.Dense(1)], input_shape=(2,), seed=0)
+    model.compile(optimizer="sgd", loss="binary_cross_entropy")
+    x = np.ones((3, 2))
+    model.train_step(x, [0, 1, 1])
+    before = model.parameters()["dense_0.weight"].copy()
+    with pytest.raises(ValueError, match=r"expected values in \[0, 1\], got 2 in row 1"):
+        model.train_step(x, [0, 2, 1])
+    np.testing.assert_array_equal(model.parameters()["dense_0.weight"], before)
 
 
 def test_plan_arguments():

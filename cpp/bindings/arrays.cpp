@@ -123,6 +123,11 @@ py::array check_out(py::handle out, DType dtype, const Dims& shape, const char* 
   return array;
 }
 
+bool overlap(const py::array& a, const py::array& b) {
+  const std::byte *pa = data_of(a), *pb = data_of(b);
+  return pa < pb + b.nbytes() && pb < pa + a.nbytes();
+}
+
 DType dtype_named(const std::string& name) {
   if (name == "float32") return DType::f32;
   if (name == "float64") return DType::f64;
@@ -180,6 +185,15 @@ Attributes attributes_from(const py::handle& mapping) {
     }
   }
   return attributes;
+}
+
+double number_from(py::handle object, const char* name) {
+  const double value = PyFloat_AsDouble(object.ptr());
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    throw TypeError(concat(name, ": expected a number, got ", Py_TYPE(object.ptr())->tp_name));
+  }
+  return value;
 }
 
 }  // namespace ranvier::bindings

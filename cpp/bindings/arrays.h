@@ -28,10 +28,13 @@ py::array new_array(DType, const Dims& shape);
 // A caller's output: exactly this dtype and shape, C-contiguous, aligned and writable, else TypeError or ValueError.
 py::array check_out(py::handle out, DType, const Dims& shape, const char* name);
 inline std::byte* data_of(const py::array& array) { return static_cast<std::byte*>(const_cast<void*>(array.data())); }
-DType dtype_named(const std::string& name);  // "float32" or "float64"
-Type type_from(const py::handle& shape);     // a tuple; None in first place: batched
+bool overlap(const py::array&, const py::array&);  // C-contiguous ones: whether they share memory
+DType dtype_named(const std::string& name);        // "float32" or "float64"
+Type type_from(const py::handle& shape);           // a tuple; None in first place: batched
 py::tuple shape_to(const Type&);
 Attributes attributes_from(const py::handle& mapping);  // None: empty
+
+double number_from(py::handle, const char* name);  // TypeError that names it
 
 // Releases the GIL for its scope where the work is worth it: for less, taking it back costs more than it gives.
 class MaybeReleased {

@@ -67,11 +67,6 @@ Operands read_operands(const Op& op, const std::vector<py::object>& inputs) {
   return o;
 }
 
-bool overlap(const py::array& a, const py::array& b) {
-  const std::byte *pa = data_of(a), *pb = data_of(b);
-  return pa < pb + b.nbytes() && pb < pa + a.nbytes();
-}
-
 // Steps that may write where they read, element by element.
 bool in_place_ok(const Op& op, const Operands& o, const py::array& out, const py::array& in) {
   const auto code = static_cast<std::size_t>(op.code);
@@ -273,6 +268,7 @@ void optimizer_step(const OptimizerSettings& settings, const py::array& param, p
   update.step = step;
   if (settings.clip_value > 0) update.clip_value = settings.clip_value;
   const auto rule = static_cast<std::size_t>(settings.rule);
+  const MaybeReleased released(12. * static_cast<double>(p.size()));
   const FlushSubnormals flush;
   if (dtype == DType::f64) {
     double* const s[3] = {reinterpret_cast<double*>(places[0]), reinterpret_cast<double*>(places[1]),

@@ -122,9 +122,18 @@ py::object predict(Network& network, py::handle x, const py::object& batch_size,
   const std::int64_t block = batch_size.is_none() ? interface.default_block : batch_size.cast<std::int64_t>();
   if (block < 1) throw ValueError(concat("batch_size: expected >= 1, got ", block));
   const Outputs outputs = outputs_for(network, interface, rows, out);
+  bool aside = false;  // outputs that share memory with inputs that are still read: written beside, copied after
+  for (const py::array& a : outputs.arrays) {
+    for (const Held& h : held.x) aside = aside || overlap(a, h.array);
+  }
+  const Outputs beside = aside ? outputs_for(network, interface, rows, {}) : Outputs();
+  const Outputs& written = aside ? beside : outputs;
   {
     const MaybeReleased released(work(interface, rows));
-    network.predict(held.feed, rows, block, outputs.data);
+    network.predict(held.feed, rows, block, written.data);
+  }
+  for (std::size_t i = 0; aside && i < written.data.size(); ++i) {
+    std::copy_n(written.data[i], outputs.arrays[i].nbytes(), outputs.data[i]);
   }
   return outputs.result();
 }

@@ -66,7 +66,8 @@ void bind_optimizer(py::module_& m) {
       .def(py::init(&make), py::arg("rule"), py::arg("lr"))
       .def_property(
           "lr", [](const OptimizerSettings& o) { return o.numbers.lr; },
-          [](OptimizerSettings& o, double lr) {
+          [](OptimizerSettings& o, py::handle given) {
+            const double lr = number_from(given, "lr");
             if (!(lr >= 0) || lr > 1e30) throw ValueError(concat("lr: expected a finite rate >= 0, got ", lr));
             o.numbers.lr = lr;
           })

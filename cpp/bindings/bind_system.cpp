@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <numeric>
@@ -81,7 +82,15 @@ void bind_system(py::module_& m) {
   m.def("random_normal", random_normal, py::arg("count"), py::arg("seed"), py::arg("stream"));
   m.def("epoch_order", epoch_order, py::arg("rows"), py::arg("seed"), py::arg("epoch"));
   m.def("num_threads", num_threads);
-  m.def("set_num_threads", set_num_threads, py::arg("threads"));
+  m.def(
+      "set_num_threads",
+      [](py::handle threads) {
+        const double number = number_from(threads, "set_num_threads");
+        if (number != std::floor(number))
+          throw TypeError(concat("set_num_threads: expected a whole number, got ", number));
+        set_num_threads(static_cast<int>(std::clamp(number, 0., 1e9)));
+      },
+      py::arg("threads"));
   m.def("threading", [] { return std::string(threading_name()); });
   m.def("isa", [] { return std::string(cpu::table().isa); });
   m.def("available_isas", available_isas);

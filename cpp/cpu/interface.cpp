@@ -8,12 +8,16 @@ namespace ranvier::cpu {
 
 namespace {
 
-// Classes of the cross-entropy that reads a value of labels.
-std::int64_t classes_of(const Graph& g, ValueId labels) {
+// A target, and what the losses that read it ask of its values.
+Interface::Input target_of(const Graph& g, ValueId id) {
+  const Value& value = g.values[static_cast<std::size_t>(id)];
+  Interface::Input target{value.type, value.name, std::int64_t{1} << 31};
   for (const Node& node : g.nodes) {
-    if (node.op->name == "cross_entropy" && node.inputs[1] == labels) return g.type(node.inputs[0]).dims.back();
+    if (node.inputs.size() < 2 || node.inputs[1] != id) continue;
+    if (node.op->name == "cross_entropy") target.classes = g.type(node.inputs[0]).dims.back();
+    if (node.op->name.starts_with("binary_cross_entropy")) target.probability = true;
   }
-  return std::int64_t{1} << 31;
+  return target;
 }
 
 }  // namespace
@@ -33,8 +37,8 @@ Interface::Interface(Graph given, DType dtype) : graph(std::move(given)) {
   std::int64_t row_bytes = 1;
   for (std::size_t id = 0; id < graph.values.size(); ++id) {
     const Value& v = graph.values[id];
-    if (v.leaf == Leaf::x) x.push_back({v.type, v.name, 0});
-    if (v.leaf == Leaf::target) targets.push_back({v.type, v.name, classes_of(graph, static_cast<ValueId>(id))});
+    if (v.leaf == Leaf::x) x.push_back({v.type, v.name});
+    if (v.leaf == Leaf::target) targets.push_back(target_of(graph, static_cast<ValueId>(id)));
     if (v.type.batched) row_bytes += v.type.count() * static_cast<std::int64_t>(ranvier::size_of(dtype));
   }
   for (const ValueId id : graph.outputs) outputs.push_back(graph.type(id));
@@ -51,7 +55,7 @@ Interface::Interface(Graph given, DType dtype) : graph(std::move(given)) {
 
 std::int64_t Interface::check(const Feed& feed, bool with_targets) const {
   if (feed.x.size() != x.size()) {
-    throw ValueError(concat("expected ", x.size(), " input arrays, got ", feed.x.size()));
+    throw ValueError(concat("x: expected ", x.size(), " input arrays, got ", feed.x.size()));
   }
   const std::int64_t rows = feed.x.empty() ? 0 : feed.x[0].rows;
   const auto same_rows = [&](const HostArray& a, const std::string& name) {
@@ -69,7 +73,7 @@ std::int64_t Interface::check(const Feed& feed, bool with_targets) const {
   }
   if (!with_targets) return rows;
   if (feed.y.size() != targets.size()) {
-    throw ValueError(concat("expected ", targets.size(), " target arrays, got ", feed.y.size()));
+    throw ValueError(concat("y: expected ", targets.size(), " target arrays, got ", feed.y.size()));
   }
   for (std::size_t i = 0; i < targets.size(); ++i) {
     const HostArray& a = feed.y[i];
@@ -81,6 +85,7 @@ std::int64_t Interface::check(const Feed& feed, bool with_targets) const {
     }
     same_rows(a, wanted.name);
     labels ? check_labels(a, wanted.name, wanted.classes) : check_finite(a, wanted.name);
+    if (wanted.probability) check_probabilities(a, wanted.name);
   }
   if (feed.weight.data) {
     if (feed.weight.shape.size() != 1) {

@@ -28,7 +28,8 @@ struct Interface {
   struct Input {
     Type type;
     std::string name;
-    std::int64_t classes;  // of labels
+    std::int64_t classes = 0;  // of labels
+    bool probability = false;  // of a target: in [0, 1]
   };
   Graph graph;
   std::vector<Input> x, targets;

@@ -7,32 +7,6 @@
 
 namespace ranvier::cpu {
 
-// --- what every run shares
-
-// Locks every store of a network.
-class Network::Locks {
- public:
-  Locks(const Network& network, bool write) : stores_(network.lock_order_), write_(write) {
-    for (Store* store : stores_) write_ ? store->mutex.lock() : store->mutex.lock_shared();
-  }
-  ~Locks() {
-    for (Store* store : stores_) {
-      if (write_) {
-        store->touch();
-        store->mutex.unlock();
-      } else {
-        store->mutex.unlock_shared();
-      }
-    }
-  }
-  Locks(const Locks&) = delete;
-  Locks& operator=(const Locks&) = delete;
-
- private:
-  const std::vector<Store*>& stores_;
-  bool write_;
-};
-
 int slots_of(const OptimizerSettings& o, bool used[3]) {
   const bool momentum = o.numbers.momentum != 0;
   used[0] = o.rule != Optimizer::sgd || momentum;
@@ -148,6 +122,7 @@ PlanRequest Network::request(Purpose purpose, std::int64_t capacity) const {
   r.explicit_steps = purpose == Purpose::forward;
   r.update = purpose == Purpose::train || purpose == Purpose::update;
   if (r.update) {
+    if (!optimizer_) throw std::runtime_error("the network has no optimiser yet");
     bool used[3];
     r.update_slots = slots_of(*optimizer_, used);
     for (const UpdateRange& range : update_.ranges) r.update_count += range.count;
@@ -229,7 +204,7 @@ void Network::predict(const Feed& feed, std::int64_t rows, std::int64_t block, c
   const std::shared_ptr<const Program> program = this->program(Purpose::infer, std::min(rows, block), &interface);
   const Borrowed w(*program);
   const Plan& plan = program->plan();
-  const Locks locks(*this, false);
+  const StoreLocks locks(lock_order_, false);
   for (std::int64_t first = 0; first < rows; first += block) {
     const std::int64_t n = std::min(block, rows - first);
     bind(*program, *w, feed, first, n, nullptr, false);
@@ -244,6 +219,7 @@ void Network::predict(const Feed& feed, std::int64_t rows, std::int64_t block, c
 }
 
 void Network::prepare_update(double grad_scale) {
+  if (!optimizer_) throw std::runtime_error("the network has no optimiser yet");
   update_.numbers = optimizer_->numbers;
   update_.numbers.grad_scale = grad_scale;
   update_.numbers.step = updates + 1;
@@ -276,7 +252,7 @@ double Network::run_batch(Purpose purpose, const Feed& feed, std::int64_t first,
 double Network::train(const Feed& feed, std::int64_t first, std::int64_t rows, const std::int64_t* order,
                       const std::vector<std::byte*>& predictions, bool last) {
   const std::lock_guard state(state_mutex_);
-  const Locks locks(*this, true);
+  const StoreLocks locks(lock_order_, true);
   double loss;
   if (accumulate_steps_ == 1) {
     prepare_update(1);
@@ -296,7 +272,7 @@ double Network::train(const Feed& feed, std::int64_t first, std::int64_t rows, c
 
 double Network::evaluate(const Feed& feed, std::int64_t first, std::int64_t rows,
                          const std::vector<std::byte*>& predictions) {
-  const Locks locks(*this, false);
+  const StoreLocks locks(lock_order_, false);
   Frame frame{};  // no counters: others may be training
   frame.rows = rows;
   return run_batch(Purpose::evaluate, feed, first, frame, nullptr, predictions);
@@ -311,103 +287,6 @@ void Network::update(double grad_scale) {
   ++updates;
 }
 
-void Network::step() {
-  const std::lock_guard state(state_mutex_);
-  const Locks locks(*this, true);
-  update(1);
-}
-
-void Network::zero_grad() {
-  const std::lock_guard state(state_mutex_);
-  gradients_.clear();
-}
-
-void Network::forward(const Feed& feed, std::int64_t rows, const std::vector<std::byte*>& outputs) {
-  const std::lock_guard state(state_mutex_);
-  const std::shared_ptr<const Program> program = this->program(Purpose::forward, rows, feed.interface.get());
-  tape_ready_ = tape_done_ = false;
-  if (tape_program_ != program) {
-    tape_ = program->borrow();
-    tape_program_ = program;
-    tape_interface_ = feed.interface;
-  }
-  const Locks locks(*this, false);
-  const Plan& plan = program->plan();
-  bind(*program, *tape_, feed, 0, rows, nullptr, /*own_inputs=*/true);
-  tape_rows_ = rows;
-  tape_step_ = static_cast<std::uint32_t>(training_step);
-  program->run(*tape_, frame(rows), 0, plan.backward_begin);
-  const std::vector<Type>& types = tape_interface_->outputs;
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    const std::byte* from = tape_->base[static_cast<std::size_t>(plan.outputs[i].slot)] + plan.outputs[i].offset;
-    std::memcpy(outputs[i], from, static_cast<std::size_t>(rows * types[i].count()) * ranvier::size_of(dtype_));
-  }
-  tape_ready_ = true;
-  ++training_step;
-}
-
-void Network::backward(const Interface& interface, const std::vector<HostArray>& dy,
-                       const std::vector<std::byte*>& dx) {
-  const std::lock_guard state(state_mutex_);
-  if (!tape_ready_ || tape_interface_.get() != &interface)
-    throw std::runtime_error("backward: call forward(x, training=True) first");
-  const std::vector<Type>& types = interface.outputs;
-  if (dy.size() != types.size()) {
-    throw ValueError(concat("backward: expected ", types.size(), " gradients, got ", dy.size()));
-  }
-  for (std::size_t i = 0; i < dy.size(); ++i) {
-    if (dy[i].rows != tape_rows_ || !fits(types[i], dy[i].shape)) {
-      throw ValueError(concat("backward: expected dy ", to_string(types[i]), " with ", tape_rows_, " rows, got ",
-                              text_of(dy[i].shape)));
-    }
-  }
-  const Locks locks(*this, false);
-  const Plan& plan = tape_program_->plan();
-  for (std::size_t i = 0; i < dy.size(); ++i) {
-    const int slot = plan.slots.doutput + static_cast<int>(i);
-    std::byte* to = tape_program_->staging(*tape_, slot,
-                                           std::max<std::int64_t>(1, plan.request.capacity * dy[i].width) *
-                                               static_cast<std::int64_t>(ranvier::size_of(dtype_)));
-    gather(dy[i], nullptr, tape_rows_, dtype_, to);
-    tape_->base[static_cast<std::size_t>(slot)] = to;
-  }
-  Frame f = frame(tape_rows_);
-  f.training_step = tape_step_;
-  tape_program_->run(*tape_, f, plan.backward_begin, plan.steps.size());
-  for (std::size_t i = 0; i < dx.size(); ++i) {
-    const Location& place = plan.dx[i];
-    const std::size_t bytes =
-        static_cast<std::size_t>(tape_rows_ * interface.x[i].type.count()) * ranvier::size_of(dtype_);
-    if (place.slot < 0) {
-      std::memset(dx[i], 0, bytes);
-    } else {
-      std::memcpy(dx[i], tape_->base[static_cast<std::size_t>(place.slot)] + place.offset, bytes);
-    }
-  }
-  tape_ready_ = false;
-  tape_done_ = true;
-}
-
-Network::ValueGradient Network::value_gradient(ValueId id) {
-  const std::lock_guard state(state_mutex_);
-  if (!tape_done_)
-    throw std::runtime_error("gradients(wrt=...): call forward(x, training=True) and backward(dy) first");
-  const Plan& plan = tape_program_->plan();
-  if (id < 0 || static_cast<std::size_t>(id) >= plan.dvalues.size()) {
-    throw ValueError("gradients(wrt=...): not a tensor of this model");
-  }
-  const Type& type = plan.value_types[static_cast<std::size_t>(id)];
-  const Location& place = plan.dvalues[static_cast<std::size_t>(id)];
-  const std::int64_t count = type.count() * (type.batched ? tape_rows_ : 1);
-  ValueGradient gradient{type, tape_rows_, {}};
-  gradient.data.resize(static_cast<std::size_t>(count) * ranvier::size_of(dtype_));  // 0 where nothing flowed
-  if (place.slot >= 0) {
-    const std::byte* from = tape_->base[static_cast<std::size_t>(place.slot)] + place.offset;
-    std::copy_n(from, gradient.data.size(), gradient.data.begin());
-  }
-  return gradient;
-}
-
 std::vector<Buffer*> Network::slots() {
   std::vector<Buffer*> used;
   for (Buffer& slot : slots_) {
@@ -418,7 +297,7 @@ std::vector<Buffer*> Network::slots() {
 
 std::string Network::profile(const Feed& feed, std::int64_t rows, int repeats) {
   const std::lock_guard state(state_mutex_);
-  const Locks locks(*this, true);
+  const StoreLocks locks(lock_order_, true);
   // The measured steps train for real; what they change is put back.
   std::vector<std::pair<std::byte*, std::vector<std::byte>>> saved;
   const auto keep = [&](std::byte* data, std::size_t bytes) {

@@ -76,8 +76,6 @@ class Network {
   std::string profile(const Feed&, std::int64_t rows, int repeats);
 
  private:
-  class Locks;
-
   PlanRequest request(Purpose, std::int64_t capacity) const;
   void bind(const Program&, Workspace&, const Feed&, std::int64_t first, std::int64_t rows, const std::int64_t* order,
             bool own_inputs) const;
@@ -89,7 +87,7 @@ class Network {
 
   std::vector<Parameter> parameters_;
   std::vector<std::shared_ptr<Store>> stores_;
-  std::vector<Store*> lock_order_;  // by address, so that two networks that share some never deadlock
+  std::vector<Store*> lock_order_;  // by address
   std::vector<int> store_of_;       // by parameter
   std::vector<std::int64_t> gradient_offsets_;
   DType dtype_;

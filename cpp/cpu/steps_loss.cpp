@@ -183,10 +183,11 @@ class WeightedSumStep final : public Step {
   void run(const Frame& f, const Worker& w) const override {
     if (w.id != 0) return;
     const std::int64_t n = type_.batched ? f.rows : type_.count();
-    *f.at<T>(loss_) = kernels<T>().dot(n, f.at<const T>(rows_), f.at<const T>(scale_));
+    *f.at<T>(loss_) = kernels_.dot(n, f.at<const T>(rows_), f.at<const T>(scale_));
   }
 
  private:
+  const Kernels<T>& kernels_ = kernels<T>();
   Location rows_, scale_, loss_;
   Type type_;
 };

@@ -218,10 +218,11 @@ class DenseDbStep final : public Step {
     const Range c = share(out_, w.id, w.count, kFlatGranule);
     if (c.begin == c.end) return;
     const std::int64_t m = batched_ ? f.rows * lines_ : lines_;
-    kernels<T>().column_sum(m, c.end - c.begin, f.at<const T>(dz_) + c.begin, out_, f.at<T>(db_) + c.begin, false);
+    kernels_.column_sum(m, c.end - c.begin, f.at<const T>(dz_) + c.begin, out_, f.at<T>(db_) + c.begin, false);
   }
 
  private:
+  const Kernels<T>& kernels_ = kernels<T>();
   Location dz_, db_;
   bool batched_;
   std::int64_t lines_, out_;

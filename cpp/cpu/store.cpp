@@ -26,4 +26,19 @@ void Store::write(std::size_t i, const HostArray& values) {
   ++version_;
 }
 
+StoreLocks::StoreLocks(const std::vector<Store*>& stores, bool write) : stores_(stores), write_(write) {
+  for (Store* store : stores_) write_ ? store->mutex.lock() : store->mutex.lock_shared();
+}
+
+StoreLocks::~StoreLocks() {
+  for (Store* store : stores_) {
+    if (write_) {
+      store->touch();
+      store->mutex.unlock();
+    } else {
+      store->mutex.unlock_shared();
+    }
+  }
+}
+
 }  // namespace ranvier::cpu

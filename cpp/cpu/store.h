@@ -35,4 +35,17 @@ class Store {
   std::atomic<std::uint64_t> version_ = 0;
 };
 
+// Locks stores that stand in the order of their addresses (so two networks that share some never deadlock) for a scope.
+class StoreLocks {
+ public:
+  StoreLocks(const std::vector<Store*>& stores, bool write);
+  ~StoreLocks();
+  StoreLocks(const StoreLocks&) = delete;
+  StoreLocks& operator=(const StoreLocks&) = delete;
+
+ private:
+  const std::vector<Store*>& stores_;
+  bool write_;
+};
+
 }  // namespace ranvier::cpu

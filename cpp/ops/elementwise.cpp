@@ -64,8 +64,8 @@ std::vector<ValueId> binary_gradient(Builder& g, const Node& node, std::span<con
       da = op(Binary::divide, d, b);
       db = g.apply("negative", {op(Binary::multiply, da, y)}, node);
       break;
-    case Binary::power: {  // da = d b a^(b-1); db = d y log a, 0 where a <= 0 (the limit at 0 for b > 0)
-      const ValueId exponent = op(Binary::subtract, b, g.scalar(1));
+    case Binary::power: {  // da = d b a^(b-1), 0 where b = 0; db = d y log a, 0 where a <= 0 (the limit at 0 for b > 0)
+      const ValueId exponent = g.apply("where", {b, op(Binary::subtract, b, g.scalar(1)), g.scalar(0)}, node);
       da = op(Binary::multiply, d, op(Binary::multiply, b, op(Binary::power, a, exponent)));
       const ValueId positive = op(Binary::greater, a, g.scalar(0));
       const ValueId base = g.apply("where", {positive, a, g.scalar(1)}, node);

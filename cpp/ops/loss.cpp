@@ -67,7 +67,21 @@ double loss_cost(const Call& call, std::span<const Type>) {
 }
 
 // scale (rows) = w_i / sum_j(w_j n_j), n_j the class weight of row j's label (1 without); 0 where the sum is 0.
-std::vector<Type> row_scale_shape(const Call& call) { return {call.inputs[0]}; }
+std::vector<Type> row_scale_shape(const Call& call) {
+  const Type& weight = call.inputs[0];
+  if (weight.rank() != 1) call.fail("expected one weight a row, got ", to_string(weight));
+  if (call.inputs.size() > 1) {
+    const Type& target = call.inputs[1];
+    const auto classes = call.attributes.numbers("class_weight");
+    const bool whole = target.kind == Kind::labels || classes.empty() ||
+                       (!target.dims.empty() && target.dims.back() == static_cast<std::int64_t>(classes.size()));
+    if (target.rank() == 0 || rows_of(target) != weight || !whole) {
+      call.fail("a target ", to_string(target), " does not fit weights ", to_string(weight), " and ", classes.size(),
+                " class weights");
+    }
+  }
+  return {weight};
+}
 
 // loss () = sum_i rows_i scale_i
 std::vector<Type> weighted_sum_shape(const Call& call) {

@@ -96,13 +96,6 @@ class BinaryCrossEntropy(Loss):
         self.from_logits = bool(from_logits)
         self.threshold = 0.0 if from_logits else 0.5
 
-    def target_kind(self, y: Any, pred_shape: Shape, name: str) -> str:
-        outside = (y < 0) | (y > 1)
-        if outside.any():
-            row, value = np.argwhere(outside)[0][0], y[outside][0]
-            raise ValueError(f"{name}: expected values in [0, 1], got {value:g} in row {row}")
-        return "real"
-
     def rows(self, pred: Tensor, target: Tensor) -> Tensor:
         if not self.from_logits:
             return record("binary_cross_entropy_probabilities", (pred, target), shape=(None,))

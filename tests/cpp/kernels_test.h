@@ -46,29 +46,32 @@ std::vector<T> uniform(std::int64_t n, double low, double high) {
   return x;
 }
 
-// An array of n elements with a page that cannot be touched right behind it, or right before it.
+// Room for so many elements, with a page that cannot be touched right behind it, or right before it. An array of n of
+// them lies at that page, so where it begins depends on n and every misalignment comes.
 template <class T>
 class Guarded {
  public:
-  Guarded(std::int64_t n, bool guard_behind) : page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))) {
-    const std::size_t bytes = static_cast<std::size_t>(n) * sizeof(T);
-    size_ = (bytes / page_ + 1) * page_;
+  explicit Guarded(std::int64_t capacity, bool guard_behind = true)
+      : page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))), guard_behind_(guard_behind) {
+    size_ = (static_cast<std::size_t>(capacity) * sizeof(T) / page_ + 1) * page_;
     map_ = static_cast<char*>(
         mmap(nullptr, size_ + 2 * page_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (map_ == MAP_FAILED || mprotect(map_, page_, PROT_NONE) != 0 ||
         mprotect(map_ + page_ + size_, page_, PROT_NONE) != 0) {
       std::abort();
     }
-    data_ = reinterpret_cast<T*>(map_ + page_ + (guard_behind ? size_ - bytes : 0));
   }
   ~Guarded() { munmap(map_, size_ + 2 * page_); }
   Guarded(const Guarded&) = delete;
-  T* data() const { return data_; }
+  std::int64_t capacity() const { return static_cast<std::int64_t>(size_ / sizeof(T)); }
+  T* array(std::int64_t n) const {
+    return guard_behind_ ? reinterpret_cast<T*>(map_ + page_ + size_) - n : reinterpret_cast<T*>(map_ + page_);
+  }
 
  private:
   std::size_t page_, size_;
+  bool guard_behind_;
   char* map_;
-  T* data_;
 };
 
 template <class T>
@@ -95,23 +98,31 @@ bool same_bits(T a, T b) {
 inline std::vector<double> to_double(const auto& x) { return {x.begin(), x.end()}; }
 
 // One call of a kernel: its input arrays, the sizes of its outputs, and run(kernels, inputs, outputs). Everything in
-// guarded arrays, once with each guard.
+// guarded arrays, once with each guard; outputs begin as values that no kernel gives.
 template <class T, class Run>
 std::vector<T> call(const Kernels<T>& kernels, const std::vector<std::vector<T>>& inputs,
                     const std::vector<std::int64_t>& sizes, Run run) {
+  static std::vector<std::unique_ptr<Guarded<T>>> pools[2];  // kept: mapping them takes longer than most kernels
   std::vector<T> results[2];
   for (const bool guard_behind : {false, true}) {
-    std::vector<std::unique_ptr<Guarded<T>>> arrays;
+    std::vector<std::unique_ptr<Guarded<T>>>& pool = pools[guard_behind];
+    if (pool.size() < inputs.size() + sizes.size()) pool.resize(inputs.size() + sizes.size());
+    std::size_t used = 0;
+    const auto array = [&](std::int64_t n) {
+      std::unique_ptr<Guarded<T>>& room = pool[used++];
+      if (!room || room->capacity() < n) room = std::make_unique<Guarded<T>>(n, guard_behind);
+      return room->array(n);
+    };
     std::vector<const T*> in;
     std::vector<T*> out;
     for (const std::vector<T>& x : inputs) {
-      arrays.push_back(std::make_unique<Guarded<T>>(static_cast<std::int64_t>(x.size()), guard_behind));
-      std::copy(x.begin(), x.end(), arrays.back()->data());
-      in.push_back(arrays.back()->data());
+      T* const to = array(static_cast<std::int64_t>(x.size()));
+      std::copy(x.begin(), x.end(), to);
+      in.push_back(to);
     }
     for (const std::int64_t n : sizes) {
-      arrays.push_back(std::make_unique<Guarded<T>>(n, guard_behind));
-      out.push_back(arrays.back()->data());
+      out.push_back(array(n));
+      std::fill_n(out.back(), n, T(-12345));
     }
     run(kernels, in.data(), out.data());
     for (std::size_t k = 0; k < sizes.size(); ++k)

@@ -1,54 +1,18 @@
 // Every instruction set's products and column sums against the reference: the same bits, except on the baseline, which
 // has no fused multiply-add. All arrays end at a page that cannot be touched.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <string>
-#include <type_traits>
 #include <vector>
 
-#include "cpu/kernels.h"
+#include "kernels_test.h"
 
 using namespace ranvier::cpu;
 
 namespace {
-
-int failures = 0;
-void fail(const std::string& what) {
-  if (++failures <= 10) std::fprintf(stderr, "%s\n", what.c_str());
-}
-
-std::uint32_t random_state = 1;
-std::uint32_t random_bits() {
-  random_state = random_state * 1664525u + 1013904223u;
-  return random_state >> 8;
-}
-
-// The last n elements before a page that cannot be touched.
-template <class T>
-class Guarded {
- public:
-  explicit Guarded(std::int64_t capacity) {
-    const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    size_ = (static_cast<std::size_t>(capacity) * sizeof(T) / page + 1) * page;
-    map_ = static_cast<char*>(mmap(nullptr, size_ + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (map_ == MAP_FAILED || mprotect(map_ + size_, page, PROT_NONE) != 0) std::abort();
-    page_ = page;
-  }
-  ~Guarded() { munmap(map_, size_ + page_); }
-  Guarded(const Guarded&) = delete;
-  T* last(std::int64_t n) const { return reinterpret_cast<T*>(map_ + size_) - n; }
-
- private:
-  char* map_;
-  std::size_t size_, page_;
-};
 
 enum class Form { kForward, kInput, kWeight, kGeneral };  // Y = X W, dX = dY W^T, dW = X^T dY, any strides
 constexpr const char* kFormNames[] = {"Y = X W", "dX = dY W^T", "dW = X^T dY", "general"};
@@ -102,7 +66,7 @@ struct Problem {
     const std::int64_t step = s.form == Form::kGeneral ? 2 : 1;
     const std::int64_t a_size = s.M * s.K * step, b_size = s.K * s.N * step;
     const std::int64_t ldc = s.N + (s.options & kWide ? 3 : 0);
-    T *a = arrays.a.last(a_size), *b = arrays.b.last(b_size), *bias = arrays.bias.last(s.N);
+    T *a = arrays.a.array(a_size), *b = arrays.b.array(b_size), *bias = arrays.bias.array(s.N);
     arrays.fill(a, a_size, integers);
     arrays.fill(b, b_size, integers);
     arrays.fill(bias, s.N, integers);
@@ -119,25 +83,18 @@ struct Problem {
 
   std::vector<T> operator()(const Kernels<T>& kernels, bool finish) {
     const std::int64_t size = static_cast<std::int64_t>(old_c.size());
-    p.c = arrays.c.last(size);
+    p.c = arrays.c.array(size);
     std::copy(old_c.begin(), old_c.end(), p.c);
-    Finish<T> f{keep_and_scale<T>, nullptr, nullptr, arrays.saved.last(p.M * p.N), p.N, T(-0.5)};
+    Finish<T> f{keep_and_scale<T>, nullptr, nullptr, arrays.saved.array(p.M * p.N), p.N, T(-0.5)};
     std::fill(f.saved, f.saved + p.M * p.N, T(0));
     p.finish = finish ? &f : nullptr;
-    kernels.product(p, arrays.scratch.last(kernels.product_scratch(p.M, p.N, p.K)));
+    kernels.product(p, arrays.scratch.array(kernels.product_scratch(p.M, p.N, p.K)));
     std::vector<T> out = copy(p.c, size);
     out.insert(out.end(), f.saved, f.saved + p.M * p.N);
     return out;
   }
 };
 
-template <class T>
-const Kernels<T>& kernels_of(const Table& table) {
-  if constexpr (std::is_same_v<T, float>)
-    return table.f32;
-  else
-    return table.f64;
-}
 template <class T>
 std::string where(const Table& table, const std::string& name) {
   return std::string(table.isa) + (sizeof(T) == 4 ? " float: " : " double: ") + name;
@@ -148,7 +105,7 @@ std::string where(const Table& table, const std::string& name) {
 template <class T>
 void compare(const Table& table, const std::string& name, std::int64_t K, const std::vector<T>& got,
              const std::vector<T>& expected) {
-  const bool bits = std::string(table.isa) != "baseline";
+  const bool bits = has_fma(table);
   const double operations = 2.0 * static_cast<double>(std::min(K, kChunk) + K / kChunk) + 6;
   const double tolerance = bits ? 0 : operations * std::numeric_limits<T>::epsilon() * (static_cast<double>(K) + 2);
   for (std::size_t i = 0; i < got.size(); ++i) {
@@ -160,17 +117,12 @@ void compare(const Table& table, const std::string& name, std::int64_t K, const 
   }
 }
 
-template <class F>
-void each_table(F&& f) {
-  for (const Table* table : available_tables())
-    if (table) f(*table);
-}
-
 template <class T>
 void check(Arrays<T>& arrays, const Case& s) {
   Problem<T> problem(arrays, s);
   const std::vector<T> expected = problem(kernels_of<T>(reference_table()), s.options & kFinish);
   each_table([&](const Table& table) {
+    if (is_reference(table)) return;
     compare(table, s.name(), s.K, problem(kernels_of<T>(table), s.options & kFinish), expected);
   });
 }
@@ -181,20 +133,25 @@ void check_shapes(Arrays<T>& arrays) {
     for (Form form : {Form::kForward, Form::kInput, Form::kWeight, Form::kGeneral})
       check<T>(arrays, {M, N, K, form, random_bits() % (kAllOptions + 1)});
   };
-  // Every height of a tile and every tail of a vector.
+  // Every height of a tile and every tail of a vector; every short K.
+  constexpr std::int64_t kShort[] = {0, 1, 2, 3, 4, 5, 7, 8, 19};
   for (std::int64_t M = 0; M <= 26; ++M)
-    for (std::int64_t N = 0; N <= 34; ++N)
-      for (std::int64_t K : {0, 1, 2, 3, 4, 5, 7, 8, 19}) forms(M, N, K);
+    for (std::int64_t N = 0; N <= 34; ++N) forms(M, N, kShort[random_bits() % std::size(kShort)]);
+  for (std::int64_t M : {1, 2, 7, 13})
+    for (std::int64_t N : {1, 3, 16, 33})
+      for (std::int64_t K : kShort) forms(M, N, K);
   // Around powers of two, so around each width and number of panels.
   std::vector<std::int64_t> sizes;
   for (std::int64_t power : {32, 64, 128})
     for (std::int64_t d = -2; d <= 2; ++d) sizes.push_back(power + d);
-  for (std::int64_t M : sizes)
-    for (std::int64_t N : sizes) forms(M, N, static_cast<std::int64_t>(random_bits() % 40));
+  for (std::size_t i = 0; i < sizes.size(); ++i)
+    for (std::size_t j = 0; j < sizes.size(); ++j)  // each size meets each form
+      check<T>(arrays, {sizes[i], sizes[j], static_cast<std::int64_t>(random_bits() % 40),
+                        static_cast<Form>((i + j) % 4), random_bits() % (kAllOptions + 1)});
   // Around one and two chunks; few columns, many rows, and the other way round.
-  for (std::int64_t K : {255, 256, 257, 258, 511, 512, 513, 1025})
-    for (std::int64_t M : {1, 2, 5, 17, 40, 130})
-      for (std::int64_t N : {1, 2, 3, 5, 10, 16, 33, 100}) forms(M, N, K);
+  for (std::int64_t K : {255, 256, 257, 512, 513, 1025})
+    for (std::int64_t M : {1, 2, 17, 130})
+      for (std::int64_t N : {1, 2, 5, 16, 33, 100}) forms(M, N, K);
   for (std::int64_t N : {1, 2, 3, 7, 15})
     for (std::int64_t M : {510, 513, 1030})
       for (std::int64_t K : {3, 40, 300}) forms(M, N, K), forms(N, M, K);
@@ -203,7 +160,7 @@ void check_shapes(Arrays<T>& arrays) {
     for (Form form : {Form::kForward, Form::kInput, Form::kWeight, Form::kGeneral}) {
       check<T>(arrays, {7, 37, 20, form, options});
       check<T>(arrays, {70, 3, 520, form, options});
-      check<T>(arrays, {130, 530, 270, form, options});
+      check<T>(arrays, {26, 260, 270, form, options});
     }
 }
 
@@ -226,10 +183,11 @@ void check_nan_and_zero(Arrays<T>& arrays) {
 template <class T>
 void check_parts(Arrays<T>& arrays) {
   for (Form form : {Form::kForward, Form::kInput, Form::kWeight})
-    for (std::int64_t N : {1, 4, 50, 530}) {
+    for (std::int64_t N : {1, 4, 50, 260}) {
       const std::int64_t M = 135, K = 300;
       Problem<T> problem(arrays, {M, N, K, form, kBias | kAccumulate});
       each_table([&](const Table& table) {
+        if (is_reference(table)) return;
         const Kernels<T>& kernels = kernels_of<T>(table);
         const std::vector<T> whole = problem(kernels, false);
         std::vector<T> scratch(static_cast<std::size_t>(kernels.product_scratch(M, N, K)));
@@ -259,9 +217,9 @@ void check_parts(Arrays<T>& arrays) {
 // check.
 template <class T>
 void check_large(Arrays<T>& arrays) {
-  for (const Case& s : {Case{1030, 1027, 1100, Form::kForward, kWide}, Case{1030, 600, 530, Form::kInput, kAccumulate},
-                        Case{1100, 1027, 520, Form::kWeight, kAccumulate | kBias},
-                        Case{1024, 1024, 1024, Form::kWeight, 0}, Case{200, 1100, 700, Form::kInput, kBias}}) {
+  for (const Case& s : {Case{1030, 300, 530, Form::kForward, kWide}, Case{1030, 260, 300, Form::kInput, kAccumulate},
+                        Case{1100, 520, 270, Form::kWeight, kAccumulate | kBias}, Case{512, 512, 512, Form::kWeight, 0},
+                        Case{200, 1100, 300, Form::kInput, kBias}}) {
     Problem<T> problem(arrays, s, true);
     const Product<T>& p = problem.p;
     std::vector<double> t, b_t(static_cast<std::size_t>(s.K)), expected;
@@ -276,7 +234,7 @@ void check_large(Arrays<T>& arrays) {
       expected.push_back(sum);
     }
     each_table([&](const Table& table) {
-      if (&table == &reference_table()) return;
+      if (is_reference(table)) return;
       const std::vector<T> c = problem(kernels_of<T>(table), false);
       for (std::int64_t i = 0; i < s.M; ++i) {
         double sum = 0;
@@ -290,10 +248,10 @@ void check_large(Arrays<T>& arrays) {
 template <class T>
 void check_column_sums(Arrays<T>& arrays) {
   for (std::int64_t M : {0, 1, 2, 31, 255, 256, 257, 513, 1025})
-    for (std::int64_t N : {0, 1, 2, 3, 7, 8, 15, 16, 17, 63, 64, 65, 100, 513, 1030})
+    for (std::int64_t N : {0, 1, 2, 3, 7, 8, 15, 16, 17, 63, 64, 65, 100, 260})
       for (bool accumulate : {false, true}) {
         const std::int64_t ldx = N + M % 2, size = M == 0 ? 0 : (M - 1) * ldx + N;
-        T *x = arrays.a.last(size), *out = arrays.c.last(N);
+        T *x = arrays.a.array(size), *out = arrays.c.array(N);
         arrays.fill(x, size, false);
         std::vector<T> old(static_cast<std::size_t>(N));
         arrays.fill(old.data(), N, false);
@@ -304,6 +262,7 @@ void check_column_sums(Arrays<T>& arrays) {
         };
         const std::vector<T> expected = run(reference_table());
         each_table([&](const Table& table) {
+          if (is_reference(table)) return;
           compare(table, "column_sum M " + std::to_string(M) + " N " + std::to_string(N), M, run(table), expected);
         });
       }
@@ -344,6 +303,5 @@ void check_all() {
 int main() {
   check_all<float>();
   check_all<double>();
-  if (failures) std::fprintf(stderr, "%d failures\n", failures);
-  return failures != 0;
+  return report();
 }

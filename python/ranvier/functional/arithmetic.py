@@ -95,7 +95,8 @@ def _divide(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _power(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    da = multiply(dy, multiply(b, power(a, subtract(b, 1.0))))
+    # b = 0 has no slope, at a = 0 either, where a^-1 would make it NaN.
+    da = multiply(dy, multiply(b, power(a, where(b, subtract(b, 1.0), 0.0))))
     return da, multiply(dy, multiply(power(a, b), log(where(greater(a, 0.0), a, 1.0))))
 
 
