@@ -108,6 +108,7 @@ void Program::run(Workspace& workspace, Frame frame, std::size_t first, std::siz
       if (worker.id == 0) nanoseconds[i] += std::chrono::duration<double, std::nano>(Clock::now() - start).count();
     }
   });
+  workspace.gathers.clear();  // what they read is the caller's, for this call only
 }
 
 double Program::bytes(std::size_t i, std::int64_t rows) const {
