@@ -130,6 +130,30 @@ print("alike")
 """
 
 
+@pytest.mark.parametrize("rows", [1, 5])
+def test_few_rows_of_wide_layers_are_shared_out_by_columns(rows: int) -> None:
+    """Every thread takes a part of the columns, with the bits of one thread: outputs, gradients and what they saved."""
+    rng = np.random.default_rng(0)
+    layers = [rv.Dense(1500, "gelu", bias_init="normal"), rv.Dense(1100, "relu", bias_init="normal"), rv.Dense(3)]
+    model = rv.Sequential(layers, input_shape=(1030,), seed=0)
+    x, dy = rng.normal(size=(rows, 1030)).astype(np.float32), rng.normal(size=(rows, 3)).astype(np.float32)
+    x_f16 = x.astype(np.float16)  # converted by the threads, before any of them reads it
+    before = rv.num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            rv.set_num_threads(threads)
+            y = model.forward(x, training=True)
+            dx = model.backward(dy)
+            results.append([model.predict(x), model.predict(x_f16), y, dx, *map(np.copy, model.gradients().values())])
+            model.zero_grad()
+    finally:
+        rv.set_num_threads(before)
+    for other in results[1:]:
+        for one, value in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(value, one)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("team", ["openmp", "native"])
 def test_the_child_of_a_fork_trains(team: str) -> None:

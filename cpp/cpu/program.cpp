@@ -97,10 +97,11 @@ void Program::run(Workspace& workspace, Frame frame, std::size_t first, std::siz
   frame.scratch = workspace.scratch.data();
   frame.scratch_bytes = scratch_bytes_;
   using Clock = std::chrono::steady_clock;
+  const bool meet = few_rows(frame.rows);
   parallel(threads, [&](Worker& worker) {
     if (first == 0) gather_rows(workspace, frame, worker, plan_.request.dtype);
     for (std::size_t i = first; i < last; ++i) {
-      if ((plan_.steps[i].barrier && i > first) || nanoseconds) worker.sync();
+      if (meet || nanoseconds || (plan_.steps[i].barrier && i > first)) worker.sync();
       const Clock::time_point start = nanoseconds ? Clock::now() : Clock::time_point();
       steps_[i]->run(frame, worker);
       if (!nanoseconds) continue;
@@ -144,6 +145,7 @@ std::string number(double value, const char* format = "%.3g") {
 
 std::string Program::print(const std::string& title, std::int64_t rows, const double* nanoseconds) const {
   const int threads = threads_for(plan_.flops(rows));
+  const bool few = few_rows(rows) && threads > 1;
   std::vector<std::vector<std::string>> lines{
       {"step", "layer", "shapes", "split", "barrier", "path", "flops", "bytes"}};
   if (nanoseconds) lines[0].insert(lines[0].end(), {"us", "GFLOP/s", "GB/s"});
@@ -162,7 +164,11 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
     bool batched = false;
     for (const Type& t : s.input_types) batched = batched || t.batched;
     const double flops = s.flops * static_cast<double>(batched ? rows : 1), moved = bytes(i, rows);
-    lines.push_back({name, s.node.scope, shapes, s.rows ? "rows" : "own", s.barrier ? "barrier" : "",
+    lines.push_back({name, s.node.scope, shapes,
+                     !s.rows ? "own"
+                     : few   ? "few rows"
+                             : "rows",
+                     s.barrier || (few && i > 0) ? "barrier" : "",
                      path(i, s.rows ? (rows + threads - 1) / threads : rows), number(flops), number(moved)});
     if (nanoseconds) {
       const double ns = std::max(nanoseconds[i], 1e-3);
@@ -175,9 +181,10 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
   for (const auto& cells : lines) {
     for (std::size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], cells[c].size());
   }
+  const std::size_t barriers = few ? plan_.steps.size() - 1 : static_cast<std::size_t>(plan_.barriers);
   std::string text = concat(title, ", ", rows, rows == 1 ? " row, " : " rows, ", name_of(plan_.request.dtype),
                             " (precision highest), ", table().isa, ", ", threads, threads == 1 ? " thread" : " threads",
-                            ", ", threads == 1 ? 0 : plan_.barriers, " barriers\n");
+                            ", ", threads == 1 ? 0 : barriers, " barriers\n");
   for (const auto& cells : lines) text += row_of(cells, widths);
   text += concat("arena ", number(static_cast<double>(plan_.arena_bytes) / 1024, "%.1f"), " KiB for up to ",
                  plan_.request.capacity, " rows, scratch ", number(static_cast<double>(scratch_bytes_) / 1024, "%.1f"),

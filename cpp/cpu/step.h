@@ -16,6 +16,9 @@ namespace ranvier::cpu {
 // Rows are shared out in blocks of this many, so that two workers seldom write one cache line and every product keeps
 // full tiles; all row-split steps cut alike, which is why they need no barrier between them.
 inline constexpr std::int64_t kRowGranule = 8;
+// So few rows are one block: then the dense products share out their columns, and the workers meet between any two
+// steps.
+inline bool few_rows(std::int64_t rows) { return rows <= kRowGranule; }
 // Flat work is cut at multiples of a cache line of floats.
 inline constexpr std::int64_t kFlatGranule = 16;
 
@@ -102,6 +105,17 @@ inline Range line_share(const Frame& frame, const Worker& worker, bool batched, 
   if (!batched) return share(lines, worker.id, worker.count, kRowGranule);
   const Range rows = row_share(frame, worker);
   return {rows.begin * lines, rows.end * lines};
+}
+
+// This worker's block of a dense product: lines by columns.
+struct Block {
+  Range lines, columns;
+};
+inline Block block_share(const Frame& frame, const Worker& worker, bool batched, std::int64_t lines,
+                         std::int64_t columns) {
+  if (!few_rows(batched ? frame.rows : lines)) return {line_share(frame, worker, batched, lines), {0, columns}};
+  constexpr std::int64_t kColumnGranule = 64;  // four of the widest vectors of floats: a tile's
+  return {{0, batched ? frame.rows * lines : lines}, share(columns, worker.id, worker.count, kColumnGranule)};
 }
 
 }  // namespace ranvier::cpu

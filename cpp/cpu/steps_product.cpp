@@ -40,7 +40,7 @@ std::int64_t lines_of(const Type& type) {  // the axes between the batch and the
   return lines;
 }
 
-// y (M, out) = f(x (M, in) w (in, out) + b), M the rows and what lies between. Split by rows.
+// y (M, out) = f(x (M, in) w (in, out) + b), M the rows and what lies between. Split by rows, few rows by columns.
 template <class T>
 class DenseStep final : public Step {
  public:
@@ -66,13 +66,23 @@ class DenseStep final : public Step {
   }
 
   void run(const Frame& f, const Worker& w) const override {
-    const Range r = line_share(f, w, batched_, lines_);
-    if (r.begin == r.end) return;
+    const auto [r, j] = block_share(f, w, batched_, lines_, out_);
+    if (r.begin == r.end || j.begin == j.end) return;
+    const std::int64_t at = r.begin * out_ + j.begin;
     Finish<T> finish = finish_;
-    if (saved_.slot >= 0) finish.saved = f.at<T>(saved_) + r.begin * out_;
-    Product<T> p{r.end - r.begin,   out_, in_, f.at<const T>(x_) + r.begin * in_, in_, 1,
-                 f.at<const T>(w_), out_, 1,   f.at<T>(y_) + r.begin * out_,      out_};
-    if (b_.slot >= 0) p.bias = f.at<const T>(b_);
+    if (saved_.slot >= 0) finish.saved = f.at<T>(saved_) + at;
+    Product<T> p{r.end - r.begin,
+                 j.end - j.begin,
+                 in_,
+                 f.at<const T>(x_) + r.begin * in_,
+                 in_,
+                 1,
+                 f.at<const T>(w_) + j.begin,
+                 out_,
+                 1,
+                 f.at<T>(y_) + at,
+                 out_};
+    if (b_.slot >= 0) p.bias = f.at<const T>(b_) + j.begin;
     p.relu = relu_;
     if (!relu_ && f_ != Unary::identity) p.finish = &finish;
     if (f_ == Unary::identity && saved_.slot >= 0) p.finish = &finish;
@@ -97,7 +107,7 @@ class DenseStep final : public Step {
   Finish<T> finish_;
 };
 
-// dx (M, in) = dz (M, out) w^T, times f'(saved (M, in)) where an activation was fused. Split by rows.
+// dx (M, in) = dz (M, out) w^T, times f'(saved (M, in)) where an activation was fused. Split as dense.
 template <class T>
 class DenseDxStep final : public Step {
  public:
@@ -120,13 +130,23 @@ class DenseDxStep final : public Step {
   }
 
   void run(const Frame& f, const Worker& w) const override {
-    const Range r = line_share(f, w, batched_, lines_);
-    if (r.begin == r.end) return;
+    const auto [r, j] = block_share(f, w, batched_, lines_, in_);
+    if (r.begin == r.end || j.begin == j.end) return;
+    const std::int64_t at = r.begin * in_ + j.begin;
     Finish<T> finish = finish_;
-    Product<T> p{r.end - r.begin,   in_, out_, f.at<const T>(dz_) + r.begin * out_, out_, 1,
-                 f.at<const T>(w_), 1,   out_, f.at<T>(dx_) + r.begin * in_,        in_};
+    Product<T> p{r.end - r.begin,
+                 j.end - j.begin,
+                 out_,
+                 f.at<const T>(dz_) + r.begin * out_,
+                 out_,
+                 1,
+                 f.at<const T>(w_) + j.begin * out_,
+                 1,
+                 out_,
+                 f.at<T>(dx_) + at,
+                 in_};
     if (saved_.slot >= 0) {
-      finish.saved = f.at<T>(saved_) + r.begin * in_;
+      finish.saved = f.at<T>(saved_) + at;
       p.finish = &finish;
     }
     kernels_.product(p, f.scratch_of<T>(w));
