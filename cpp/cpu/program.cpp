@@ -101,7 +101,7 @@ void Program::run(Workspace& workspace, Frame frame, std::size_t first, std::siz
   parallel(threads, [&](Worker& worker) {
     if (first == 0) gather_rows(workspace, frame, worker, plan_.request.dtype);
     for (std::size_t i = first; i < last; ++i) {
-      if (meet || nanoseconds || (plan_.steps[i].barrier && i > first)) worker.sync();
+      if (meet || nanoseconds || plan_.steps[i].barrier) worker.sync();
       const Clock::time_point start = nanoseconds ? Clock::now() : Clock::time_point();
       steps_[i]->run(frame, worker);
       if (!nanoseconds) continue;

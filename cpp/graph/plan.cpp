@@ -134,7 +134,7 @@ class Planner {
       }
     }
     for (int part = 0, now = 0; part < 2; ++part, ++now) {
-      if (part == 1) plan_.backward_begin = order_.size();
+      if (part == 1) first_backward_ = order_.size();
       for (bool waiting = true; waiting; ++now) {
         waiting = false;
         for (std::size_t i = 0; i < n; ++i) {
@@ -269,14 +269,14 @@ class Planner {
   void write_steps() {
     int previous = 0;
     for (std::size_t k = 0; k < order_.size(); ++k) {
-      if (k == plan_.backward_begin) plan_first_backward_ = plan_.steps.size();
+      if (k == first_backward_) plan_.backward_begin = plan_.steps.size();
       const std::size_t i = order_[k];
       const Node& node = graph_.nodes[i];
       if (node.op->alias) continue;
       PlannedStep step;
       step.node = node;
       step.rows = is_rows(node);
-      step.barrier = !plan_.steps.empty() && phase_[i] != previous;
+      step.barrier = phase_[i] != previous;  // the first step too, where it waits for gathered rows
       previous = phase_[i];
       for (const ValueId id : node.inputs) {
         step.inputs.push_back(location(id));
@@ -296,8 +296,7 @@ class Planner {
       (batched ? plan_.flops_per_row : plan_.flops_fixed) += step.flops;
       plan_.steps.push_back(std::move(step));
     }
-    if (plan_.backward_begin >= order_.size()) plan_first_backward_ = plan_.steps.size();
-    plan_.backward_begin = plan_first_backward_;
+    if (first_backward_ == order_.size()) plan_.backward_begin = plan_.steps.size();
     if (request_.update) {
       PlannedStep update;
       update.node.op = &get_op("update");
@@ -329,7 +328,7 @@ class Planner {
   std::vector<std::size_t> order_;
   std::vector<int> phase_;
   std::vector<Location> places_;
-  std::size_t plan_first_backward_ = 0;
+  std::size_t first_backward_ = 0;  // in order_, which counts reshapes too
 };
 
 }  // namespace
