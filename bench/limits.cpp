@@ -1,5 +1,6 @@
-// What this machine can do at best, as JSON: fused multiply-adds that stay in registers, and the triad a = b + s c
-// on arrays far larger than any cache. limits.py compiles it for the processor at hand and runs it.
+// What this machine can do at best, as JSON: fused multiply-adds that stay in registers, and the rates of four passes
+// over arrays of given sizes. limits.py compiles it for the processor at hand and runs it.
+#include <algorithm>
 #include <barrier>
 #include <chrono>
 #include <cstddef>
@@ -39,6 +40,38 @@ void multiply_add(long rounds, float seed) {
   sink = sum;
 }
 
+// The passes, n vectors each. Not inlined, so that none of many repeated calls is dropped.
+__attribute__((noipa)) void read(Vector*, const Vector* b, const Vector*, std::size_t n) {
+  Vector sum[8] = {};  // more loads in flight than one chain of additions would keep
+  std::size_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int j = 0; j < 8; ++j) sum[j] += b[i + j];
+  for (; i < n; ++i) sum[0] += b[i];
+  for (int j = 1; j < 8; ++j) sum[0] += sum[j];
+  sink = sum[0][0];
+}
+
+__attribute__((noipa)) void copy(Vector* a, const Vector* b, const Vector*, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) a[i] = b[i];
+}
+
+__attribute__((noipa)) void triad(Vector* a, const Vector* b, const Vector* c, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) a[i] = b[i] + 3.0f * c[i];
+}
+
+__attribute__((noipa)) void update(Vector* a, const Vector* b, const Vector*, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) a[i] = a[i] * 0.5f + b[i];  // stays finite however often it runs
+}
+
+struct Pass {
+  const char* name;
+  void (*run)(Vector*, const Vector*, const Vector*, std::size_t);
+  int arrays;   // that it touches
+  int streams;  // an array read and written is two
+};
+constexpr Pass kPasses[] = {
+    {"read", read, 1, 1}, {"copy", copy, 2, 2}, {"triad", triad, 3, 3}, {"update", update, 2, 3}};
+
 // Seconds of the fastest of `tries`, all threads starting together.
 template <typename Work>
 double best(int threads, int tries, Work work) {
@@ -70,13 +103,31 @@ int main(int argc, char** argv) {
   const double fma_seconds = best(threads, 50, [&](int id) { multiply_add(rounds, 0.5f + id); });
   const double flops = 2.0 * rounds * kChains * kLanes * threads;
 
-  const std::size_t n = std::size_t{1} << 26;  // 256 MB an array
-  std::vector<float> a(n), b(n, 1.5f), c(n, 2.5f);
-  const double triad_seconds = best(threads, 20, [&](int id) {
-    for (std::size_t i = n * id / threads; i < n * (id + 1) / threads; ++i) a[i] = b[i] + 3.0f * c[i];
-  });
-  sink = a[n / 2];
+  std::printf("{\"fma_gflops\": %.1f, \"rates\": {", flops / fma_seconds * 1e-9);
 
-  std::printf("{\"fma_gflops\": %.1f, \"triad_gbytes_per_s\": %.1f}\n", flops / fma_seconds * 1e-9,
-              3.0 * sizeof(float) * n / triad_seconds * 1e-9);
+  std::size_t most = 0;
+  for (int i = 2; i < argc; ++i) most = std::max<std::size_t>(most, std::atoll(argv[i]));
+  // Filled, as untouched memory is one page of zeros. A single array may be all of it.
+  const std::size_t room = most / sizeof(Vector) + 1;
+  std::vector<Vector> a(room / 2), b(room), c(room / 3);
+  for (std::vector<Vector>* array : {&a, &b, &c})
+    for (Vector& vector : *array) vector = vector * 0.0f + 1.5f;
+
+  for (int i = 2; i < argc; ++i) {
+    const long long bytes = std::atoll(argv[i]);
+    std::printf("%s\"%lld\": {", i > 2 ? ", " : "", bytes);
+    for (const Pass& pass : kPasses) {
+      const std::size_t n = bytes / sizeof(Vector) / pass.arrays;
+      const long repeats =
+          std::max(1LL, (1LL << 28) / bytes);  // some milliseconds, so that starting threads is nothing
+      const double seconds = best(threads, 20, [&](int id) {
+        const std::size_t first = n * id / threads, count = n * (id + 1) / threads - first;
+        for (long r = 0; r < repeats; ++r) pass.run(&a[first], &b[first], &c[first], count);
+      });
+      std::printf("%s\"%s\": %.1f", &pass > kPasses ? ", " : "", pass.name,
+                  double(pass.streams) * n * sizeof(Vector) * repeats / seconds * 1e-9);
+    }
+    std::printf("}");
+  }
+  std::printf("}}\n");
 }

@@ -4,102 +4,125 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import json
 import os
 import shlex
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import plot
+from check import ROUNDING
+from compare import FLOAT32_PEERS, PEERS
+from limits import MEMORY, machine
+from report import STREAMED
+from workloads import WORKLOADS
 
-from check import one_step
-from limits import machine
-from report import record, table
-from workloads import WORKLOADS, Workload
-
-PEERS = ["numpy", "torch"]
-LATER = ["jax", "sklearn", "onnxruntime"]
+# What each measures instead of the table of workloads, and how many rounds it takes to trust it. One module each, with
+# `footprints(args)`, the bytes at which it wants the machine's rates, and `measure(args, limits, versions)`.
+OTHERS = {
+    "products": ("matrix products of many shapes, beside PyTorch and NumPy", 3),
+    "elementwise": ("element-wise functions, losses and optimiser steps, beside the machine's rates", 3),
+    "scaling": ("how the cost of a training step grows with batch, width, depth and threads, with a plot", 3),
+    "instructions": ("instructions of the smallest workloads, counted by valgrind, beside the last count kept", 1),
+    "idle": ("what a process pays that sleeps between calls", 3),
+}
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time ranvier beside its peers, each in a process of its own.")
-    parser.add_argument("--peers", nargs="*", choices=PEERS + LATER, default=PEERS)
-    parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
-    parser.add_argument("--threads", type=int, default=2, help="for every library (default: 2)")
-    parser.add_argument("--rounds", type=int, default=5, help="processes of each library, alternating (default: 5)")
-    parser.add_argument("--output", type=Path, help="write everything measured to this file (JSON)")
+    parser = argparse.ArgumentParser(
+        description="Time ranvier beside its peers, each in a process of its own, after a check that results agree: "
+        "every workload as a training step, as a step of fit, and as prediction of one row and of a batch.",
+    )
+    what = parser.add_argument_group("what to measure instead").add_mutually_exclusive_group()
+    for name, (purpose, _) in OTHERS.items():
+        what.add_argument(f"--{name}", dest="what", action="store_const", const=name, help=purpose)
+    what.add_argument("--plot", type=Path, metavar="FILE", help="draw the results in FILE, to a PNG beside it")
+    parser.add_argument(
+        "--workloads",
+        nargs="+",
+        choices=list(WORKLOADS),
+        metavar="NAME",
+        help=f"of {', '.join(WORKLOADS)} (default: all; at another precision than highest: {', '.join(STREAMED)})",
+    )
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=PEERS,
+        metavar="NAME",
+        help=f"of {', '.join(PEERS)} (default: all in float32; with --precision medium: torch-bf16)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=list(ROUNDING),
+        default="highest",
+        metavar="NAME",
+        help=f"ours, of {', '.join(ROUNDING)} (default: highest)",
+    )
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="for every library (default: 2)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="processes of each library, in turn (default: 5; for the options above "
+        + ", ".join(f"{rounds} for {name}" for name, (_, rounds) in OTHERS.items())
+        + ")",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write everything measured to this file (JSON), and the plot of it, if there is one, beside it (PNG)",
+    )
     args = parser.parse_args()
-    later = [peer for peer in args.peers if peer in LATER]
-    if later:
-        parser.error(f"no runner yet for {', '.join(later)}: coming with the next issue")
+    args.what = args.what or "compare"
+    if args.rounds is None:
+        args.rounds = OTHERS[args.what][1] if args.what in OTHERS else 5
+    if args.workloads is None:
+        args.workloads = [name for name in WORKLOADS if args.precision == "highest" or name in STREAMED]
+    if args.peers is None:
+        args.peers = ["torch-bf16"] if args.precision == "medium" else FLOAT32_PEERS
+    if args.plot and not args.plot.is_file():
+        parser.error(f"--plot: no file {args.plot}")
     if args.threads < 1 or args.rounds < 1:
         parser.error("--threads and --rounds count from 1")
     return args
 
 
-def run_worker(library: str, workload: str, threads: int, expected: Path) -> dict[str, Any]:
-    """One process. The number of threads is in its environment before any library is imported."""
-    names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RANVIER_NUM_THREADS"]
-    request = {"library": library, "workload": workload, "threads": threads, "expected": str(expected)}
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("worker.py")],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        env=os.environ | dict.fromkeys(names, str(threads)),
-    )
-    if done.returncode:
-        sys.exit(f"{library} on {workload} failed:\n{done.stderr}")
-    return json.loads(done.stdout)
-
-
-def compare(workload: Workload, libraries: list[str], args: argparse.Namespace, versions: dict[str, str]) -> Any:
-    x, y = workload.data()
-    with tempfile.TemporaryDirectory() as folder:
-        expected = Path(folder, "expected.npz")
-        np.savez(expected, **one_step(workload, workload.weights(), x[: workload.batch], y[: workload.batch]))
-        seconds: dict[str, dict[str, list[float]]] = {library: {} for library in libraries}
-        for _ in range(args.rounds):
-            for library in libraries:
-                result = run_worker(library, workload.name, args.threads, expected)
-                versions |= result["versions"]
-                for measure, value in result["seconds"].items():
-                    seconds[library].setdefault(measure, []).append(value)
-    return record(workload.name, seconds)
-
-
 def main() -> None:
     args = arguments()
+    if args.plot:
+        print(plot.draw(args.plot))
+        return
     load = os.getloadavg()[0]  # before we add our own: a busy machine spoils every figure
-    here = machine(args.threads)
+    benchmark = importlib.import_module(args.what)
+    here = machine(args.threads, benchmark.footprints(args))
     versions = {"python": sys.version.split()[0]}
-    rows = []
-    for name in args.workloads:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        rows += compare(WORKLOADS[name], ["ranvier", *args.peers], args, versions)
+    results, text = benchmark.measure(args, here["limits"], versions)
     report = {
+        "benchmark": args.what,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": "python " + shlex.join(sys.argv),
         "machine": here,
         "load": load,
         "versions": versions,
+        "precision": args.precision,
         "threads": args.threads,
         "rounds": args.rounds,
-        "results": rows,
+        "results": results,
     }
     limits = here["limits"]
     print(
         f"{here['processor']}, {here['cores']} cores, {args.threads} threads, load {load:.1f}, {report['date'][:10]}; "
-        f"at best {limits['fma_gflops']:.0f} GFLOP/s and {limits['triad_gbytes_per_s']:.0f} GB/s; "
+        f"at best {limits['fma_gflops']:.0f} GFLOP/s and {limits['rates'][str(MEMORY)]['triad']:.0f} GB/s; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f"\n\n{table(rows, limits)}"
+        + f"\n\n{text}"
     )
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(report, indent=1) + "\n")
+        if args.what in plot.DRAWN:
+            print(plot.draw(args.output))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ranvier through its public interface: the same calls that a user makes."""
+"""ranvier through its public interface: the same calls that a user makes. The mode is the precision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VERSIONS = {"ranvier": rv.__version__}
 
 
 class Runner:
-    def __init__(self, workload: Workload, weights: list[Array], threads: int) -> None:
+    def __init__(self, workload: Workload, weights: list[Array], threads: int, precision: str = "highest") -> None:
         rv.set_num_threads(threads)
         self.batch = workload.batch
         self.model = rv.Sequential(
@@ -23,7 +23,8 @@ class Runner:
             seed=0,
         )
         self.model.set_parameters(dict(zip(self.model.parameters(), weights, strict=True)))
-        self.model.compile(optimizer=OPTIMIZERS[workload.optimizer](workload.lr), loss=LOSSES[workload.loss]())
+        optimizer = OPTIMIZERS[workload.optimizer](workload.lr)
+        self.model.compile(optimizer=optimizer, loss=LOSSES[workload.loss](), precision=precision)
         # The bound methods, so that no call of ours stands between the clock and the library.
         self.train_step = self.model.train_step
         self.predict = self.model.predict

@@ -1,76 +1,63 @@
-"""One library on one workload, in a process of its own: reads a request (JSON) on stdin, checks the library's first
-step against the reference, times it, and prints what came out (JSON)."""
+"""One library on one workload: checks its first step and its outputs against the reference, then times it."""
 
 from __future__ import annotations
 
 import importlib
 import itertools
-import json
-import statistics
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from check import differences
-from workloads import WORKLOADS, Runner
-
-WARM_UP = 0.05  # seconds, and at least one call: plans are built, caches filled, threads started
-BATCH = 0.01  # seconds between two looks at the clock: its own cost vanishes, a disturbance spoils one batch only
-LONG_ENOUGH = 0.3  # seconds a measurement
-FEWEST = 3  # batches, however long a call is
+from timing import seconds_a_call
+from workloads import Array, Unsupported, Workload
 
 
-def seconds_a_call(call: Callable[[], Any]) -> float:
-    """The median over batches of calls."""
-    clock = time.perf_counter
-    start, calls = clock(), 0
-    while clock() - start < WARM_UP or calls == 0:
-        call()
-        calls += 1
-    repeat = range(max(1, round(BATCH * calls / (clock() - start))))
-    batches: list[float] = []
-    start = clock()
-    while len(batches) < FEWEST or clock() - start < LONG_ENOUGH:
-        begin = clock()
-        for _ in repeat:
-            call()
-        batches.append((clock() - begin) / len(repeat))
-    return statistics.median(batches)
+def as_array(value: Any) -> Array:
+    """NumPy has no bfloat16, which a PyTorch tensor may be."""
+    return np.asarray(value.float() if hasattr(value, "float") else value)
 
 
-def main() -> None:
-    request = json.load(sys.stdin)
-    workload, threads = WORKLOADS[request["workload"]], request["threads"]
-    module = importlib.import_module(f"runner_{request['library']}")
+def answer(library: str, workload: dict[str, Any], threads: int, expected: str, measures: list[str]) -> dict[str, Any]:
+    """`library` is `<runner>` or `<runner>-<mode>`. What it cannot do is in "cannot", with the reason."""
+    network = Workload(**workload | {"widths": tuple(workload["widths"])})
+    name, _, mode = library.partition("-")
+    module = importlib.import_module(f"runner_{name}")
+    result: dict[str, Any] = {"versions": module.VERSIONS, "seconds": {}, "cannot": {}, "unchecked": {}}
+    try:
+        runner = module.Runner(network, network.weights(), threads, *([mode] if mode else []))
+    except Unsupported as reason:
+        return result | {"cannot": dict.fromkeys(measures, str(reason))}
+    cannot, result["unchecked"] = getattr(runner, "cannot", {}), getattr(runner, "unchecked", {})
 
-    def fresh() -> Runner:
-        return module.Runner(workload, workload.weights(), threads)
-
-    x, y = workload.data()
-    batch = slice(0, workload.batch)
-    runner = fresh()
-    loss = runner.train_step(*runner.arrays(x[batch], y[batch]))
-    with np.load(request["expected"]) as expected:
-        wrong = differences(dict(expected), loss, runner.weights())
-    if wrong:
-        sys.exit(f"{request['library']} differs on {workload.name} after one step: " + "; ".join(wrong))
-
-    runner = fresh()
-    x, y = runner.arrays(x, y)
-    parts = [slice(first, first + workload.batch) for first in range(0, len(x), workload.batch)]
-    batches = itertools.cycle([(x[part], y[part]) for part in parts])
+    all_x, all_y = network.data()
+    x, y = runner.arrays(all_x, all_y)
+    batch = slice(0, network.batch)
     row, rows = x[:1], x[batch]
-    seconds = {
-        "predict one row": seconds_a_call(lambda: runner.predict(row)),
-        "predict the batch": seconds_a_call(lambda: runner.predict(rows)),
-        "train_step": seconds_a_call(lambda: runner.train_step(*next(batches))),
-        "fit, a step": seconds_a_call(lambda: runner.fit(x, y)) / workload.steps,
+    got = {"output": as_array(runner.predict(rows)), "output of one row": as_array(runner.predict(row))}
+    if "train_step" not in cannot:
+        got["loss"] = np.asarray(runner.train_step(rows, y[batch]))
+        for i, weight in enumerate(runner.weights()):
+            got[f"{'bias' if i % 2 else 'weight'}_{i // 2}"] = weight
+    for part in result["unchecked"]:
+        del got[part]
+    with np.load(expected) as reference:
+        wrong = differences(dict(reference), got)
+    if wrong:
+        raise SystemExit(f"{library} differs on {network.name} from the reference: " + "; ".join(wrong))
+
+    parts = [slice(first, first + network.batch) for first in range(0, len(x), network.batch)]
+    batches = itertools.cycle([(x[part], y[part]) for part in parts])
+    calls: dict[str, tuple[Callable[[], Any], int]] = {  # and the steps in one
+        "predict one row": (lambda: runner.predict(row), 1),
+        "predict the batch": (lambda: runner.predict(rows), 1),
+        "train_step": (lambda: runner.train_step(*next(batches)), 1),
+        "fit, a step": (lambda: runner.fit(x, y), network.steps),
     }
-    json.dump({"versions": module.VERSIONS, "seconds": seconds}, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+    for measure, (call, steps) in calls.items():
+        if measure in cannot:
+            result["cannot"][measure] = cannot[measure]
+        elif measure in measures:
+            result["seconds"][measure] = seconds_a_call(call) / steps
+    return result

@@ -96,10 +96,21 @@ WORKLOADS = {
 }
 
 
-class Runner(Protocol):
-    """What the worker asks of a library: `runner_<library>.py` holds VERSIONS and a class `Runner` of this form."""
+class Unsupported(Exception):
+    """A library cannot express a workload, or does not run here: the reason, for the reader of the table."""
 
-    def __init__(self, workload: Workload, weights: list[Array], threads: int) -> None: ...
+
+class Runner(Protocol):
+    """What the worker asks of a library: `runner_<library>.py` holds VERSIONS and a class `Runner` of this form, which
+    may take a mode as its last argument (`torch-compile` is runner_torch with mode "compile")."""
+
+    # Both may be left out. A measure that the library does not have, with the reason; a part of the reference that its
+    # results cannot be compared with, likewise.
+    cannot: dict[str, str]
+    unchecked: dict[str, str]
+
+    def __init__(self, workload: Workload, weights: list[Array], threads: int) -> None:
+        """Raises Unsupported."""
 
     def arrays(self, x: Array, y: Array) -> tuple[Any, Any]:
         """The same data in the library's own arrays: not timed."""
