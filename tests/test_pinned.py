@@ -161,17 +161,6 @@ def test_signatures() -> None:
     assert list(inspect.signature(F.sgd_step).parameters)[:3] == ["param", "grad", "lr"]
 
 
-@pytest.mark.parametrize("precision", ["highest", "high", "medium", "bf16x6"])
-def test_precisions_run_as_highest_where_no_unit_has_them_and_the_plan_says_so(
-    precision: str, rng: np.random.Generator
-) -> None:
-    x, y = rng.standard_normal((9, 4)), rng.standard_normal((9, 3))
-    model, plain = network(precision=precision), network()
-    assert "precision highest" in str(model.plan())
-    assert "run as highest" in rv.info()["precision"]
-    assert model.train_step(x, y) == plain.train_step(x, y)
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [

@@ -50,52 +50,61 @@ constexpr int kWanted = int{py::array::c_style} | int{py::detail::npy_api::NPY_A
 
 }  // namespace
 
-Dims shape_of(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
+namespace {
+
+const auto& proxy(py::handle array) { return *py::detail::array_proxy(array.ptr()); }
+const auto& descr_of(py::handle array) { return *py::detail::array_descriptor_proxy(proxy(array).descr); }
+std::string dtype_text(py::handle array) { return py::str(py::handle(proxy(array).descr)); }
+
+py::object array_from(py::handle object, const char* name) {
+  py::object array;
+  try {
+    array = py::array::ensure(object);
+  } catch (py::error_already_set&) {
+  }
+  PyErr_Clear();
+  if (!array) throw TypeError(concat(name, ": expected an array of numbers, got ", Py_TYPE(object.ptr())->tp_name));
+  return array;
+}
+
+Shape shape_of(py::handle array) {
+  static_assert(sizeof(py::ssize_t) == sizeof(std::int64_t));
+  return {reinterpret_cast<const std::int64_t*>(proxy(array).dimensions), static_cast<std::size_t>(proxy(array).nd)};
+}
+
+}  // namespace
 
 Held hold(py::handle object, const char* name) {
-  py::array array;
-  if (py::isinstance<py::array>(object)) {
-    array = py::reinterpret_borrow<py::array>(object);
-  } else {
-    try {
-      array = py::array::ensure(object);
-    } catch (py::error_already_set&) {
-      PyErr_Clear();
-    }
-    if (!array) {
-      PyErr_Clear();
-      throw TypeError(concat(name, ": expected an array of numbers, got ", Py_TYPE(object.ptr())->tp_name));
-    }
-  }
-  py::dtype dtype = array.dtype();
-  std::optional<Element> element = element_of(dtype.num());
-  if (dtype.num() == kLongDouble || (element && dtype.byteorder() == '>')) {
-    array = py::array(
-        array.attr("astype")(dtype.num() == kLongDouble ? py::dtype("float64") : dtype.attr("newbyteorder")("=")));
-    element = element_of(array.dtype().num());
+  py::object array =
+      py::isinstance<py::array>(object) ? py::reinterpret_borrow<py::object>(object) : array_from(object, name);
+  std::optional<Element> element = element_of(descr_of(array).type_num);
+  const bool long_double = descr_of(array).type_num == kLongDouble;
+  if (long_double || (element && descr_of(array).byteorder == '>')) {
+    const py::handle dtype = proxy(array).descr;
+    array = py::array(array.attr("astype")(long_double ? py::dtype("float64") : dtype.attr("newbyteorder")("=")));
+    element = element_of(descr_of(array).type_num);
   }
   if (!element) {
-    throw TypeError(
-        concat(name, ": expected bool, integers or floats, got dtype ", py::str(dtype).cast<std::string>()));
+    throw TypeError(concat(name, ": expected bool, integers or floats, got dtype ", dtype_text(array)));
   }
-
-  if ((array.flags() & kWanted) != kWanted) {
+  if ((proxy(array).flags & kWanted) != kWanted) {
     array = py::array::ensure(array, kWanted);
     if (!array) throw py::error_already_set();
   }
-  static_assert(sizeof(py::ssize_t) == sizeof(std::int64_t));
-  const std::span shape(reinterpret_cast<const std::int64_t*>(array.shape()), static_cast<std::size_t>(array.ndim()));
+  const Shape shape = shape_of(array);
   std::int64_t width = 1;
   for (std::size_t i = 1; i < shape.size(); ++i) width *= shape[i];
   const std::int64_t rows = shape.empty() ? 1 : shape[0];  // a scalar is one element
-  const cpu::HostArray view{data_of(array), *element, rows, width, shape};
-  return {std::move(array), view};
+  const auto* data = reinterpret_cast<const std::byte*>(proxy(array).data);
+  return {{data, *element, rows, width, shape}, std::move(array)};
 }
 
-py::array new_array(DType dtype, const Dims& shape) {
+py::array new_array(DType dtype, Shape shape) {
   // NumPy's own call: pybind11's constructor builds strides and vectors, 0.2 us more on a one-row predict.
   auto& api = py::detail::npy_api::get();
-  py::dtype type = dtype == DType::f64 ? py::dtype::of<double>() : py::dtype::of<float>();
+  py::dtype type = dtype == DType::f64   ? py::dtype::of<double>()
+                   : dtype == DType::f32 ? py::dtype::of<float>()
+                                         : py::dtype::of<std::int32_t>();
   auto made = py::reinterpret_steal<py::array>(
       api.PyArray_NewFromDescr_(api.PyArray_Type_, type.release().ptr(), static_cast<int>(shape.size()),
                                 reinterpret_cast<const Py_intptr_t*>(shape.data()), nullptr, nullptr, 0, nullptr));
@@ -103,29 +112,28 @@ py::array new_array(DType dtype, const Dims& shape) {
   return made;
 }
 
-py::array check_out(py::handle out, DType dtype, const Dims& shape, const char* name) {
+py::array check_out(py::handle out, DType dtype, Shape shape, const char* name) {
   if (!py::isinstance<py::array>(out)) {
     throw TypeError(concat(name, ": expected out to be an array, got ", Py_TYPE(out.ptr())->tp_name));
   }
   auto array = py::reinterpret_borrow<py::array>(out);
-  const std::optional<Element> element = element_of(array.dtype().num());
+  const std::optional<Element> element = element_of(descr_of(array).type_num);
   if (!element || !cpu::is(*element, dtype)) {
-    throw TypeError(
-        concat(name, ": expected out of ", name_of(dtype), ", got ", py::str(array.dtype()).cast<std::string>()));
+    throw TypeError(concat(name, ": expected out of ", name_of(dtype), ", got ", dtype_text(array)));
   }
-  if (shape_of(array) != shape) {
-    throw ValueError(concat(name, ": expected out of shape ", to_string(shape), ", got ", to_string(shape_of(array))));
+  if (!same(shape_of(array), shape)) {
+    throw ValueError(concat(name, ": expected out of shape ", to_string(dims_of(shape)), ", got ",
+                            to_string(dims_of(shape_of(array)))));
   }
-
   if ((array.flags() & kWanted) != kWanted || !array.writeable()) {
     throw ValueError(concat(name, ": expected out to be C-contiguous, aligned and writable"));
   }
   return array;
 }
 
-bool overlap(const py::array& a, const py::array& b) {
-  const std::byte *pa = data_of(a), *pb = data_of(b);
-  return pa < pb + b.nbytes() && pb < pa + a.nbytes();
+bool overlap(const py::array& a, const cpu::HostArray& b) {
+  const std::byte* data = data_of(a);
+  return data < b.data + b.bytes() && b.data < data + a.nbytes();
 }
 
 DType dtype_named(const std::string& name) {
@@ -194,6 +202,13 @@ double number_from(py::handle object, const char* name) {
     throw TypeError(concat(name, ": expected a number, got ", Py_TYPE(object.ptr())->tp_name));
   }
   return value;
+}
+
+std::string_view text_from(py::handle object) {
+  Py_ssize_t size = 0;
+  const char* text = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
+  if (!text) throw py::error_already_set();
+  return {text, static_cast<std::size_t>(size)};
 }
 
 }  // namespace ranvier::bindings

@@ -19,8 +19,8 @@ ValueId add_input(Graph& g, const std::string& role, const std::string& kind, co
 
 ValueId add_constant(Graph& g, py::handle values) {
   const Held held = hold(values, "constant");
-  Constant constant{shape_of(held.array), std::vector<double>(static_cast<std::size_t>(held.array.size()))};
-  cpu::gather(held.view.flat(), nullptr, held.array.size(), DType::f64,
+  Constant constant{dims_of(held.view.shape), std::vector<double>(static_cast<std::size_t>(held.view.count()))};
+  cpu::gather(held.view.flat(), nullptr, held.view.count(), DType::f64,
               reinterpret_cast<std::byte*>(constant.data.data()));
   return g.constant(std::move(constant));
 }

@@ -23,62 +23,72 @@ Purpose purpose_named(const std::string& name) {
   throw ValueError(concat("no purpose is called '", name, "'"));
 }
 
-// One array, or a list or tuple of `count` arrays where the graph has several.
-std::vector<Held> hold_all(py::handle given, std::size_t count, const char* name) {
-  std::vector<Held> held;
-  const bool sequence = PyList_Check(given.ptr()) || PyTuple_Check(given.ptr());
-  if (count == 1) {
-    if (sequence && py::len(given) == 1) {
-      const py::object only = py::reinterpret_borrow<py::sequence>(given)[0];
-      if (py::isinstance<py::array>(only) && py::reinterpret_borrow<py::array>(only).ndim() > 1) {
-        held.push_back(hold(only, name));
-        return held;
-      }
-    }
-    held.push_back(hold(given, name));
-    return held;
-  }
-  if (!sequence || py::len(given) != count) {
-    throw ValueError(concat(name, ": expected a list of ", count, " arrays"));
-  }
-  for (const py::handle item : py::reinterpret_borrow<py::sequence>(given)) held.push_back(hold(item, name));
-  return held;
+// What stands for the one array: a list or tuple may hold it, or be it.
+py::handle only_of(py::handle sequence) {
+  if (py::len(sequence) != 1) return sequence;
+  const py::handle only = PySequence_Fast_GET_ITEM(sequence.ptr(), 0);
+  return py::isinstance<py::array>(only) && py::reinterpret_borrow<py::array>(only).ndim() > 1 ? only : sequence;
 }
 
-std::vector<HostArray> views(const std::vector<Held>& held) {
-  std::vector<HostArray> v;
-  for (const Held& h : held) v.push_back(h.view);
-  return v;
-}
+// The arrays of one argument.
+struct Arrays {
+  List<HostArray> views;
+  List<py::object> owners;
 
-// A feed and the arrays behind it.
-struct HeldFeed {
-  std::vector<Held> x, y, weight;
-  Feed feed;
+  Arrays() = default;
+  // One array, or a list or tuple of `count` arrays where the graph has several.
+  Arrays(py::handle given, std::size_t count, const char* name) : views(count), owners(count) {
+    const bool sequence = PyList_Check(given.ptr()) || PyTuple_Check(given.ptr());
+    if (count == 1) {
+      set(0, hold(sequence ? only_of(given) : given, name));
+      return;
+    }
+    if (!sequence || py::len(given) != count) {
+      throw ValueError(concat(name, ": expected a list of ", count, " arrays"));
+    }
+    std::size_t i = 0;
+    for (const py::handle item : py::reinterpret_borrow<py::sequence>(given)) set(i++, hold(item, name));
+  }
 
-  HeldFeed(const Network& network, Purpose purpose, py::handle given_x, py::handle given_y, py::handle given_weight) {
-    feed.interface = network.interface(purpose);
-    x = hold_all(given_x, feed.interface->x.size(), "x");
-    feed.x = views(x);
-    if (given_y) {
-      y = hold_all(given_y, feed.interface->targets.size(), "y");
-      feed.y = views(y);
-    }
-    if (given_weight && !given_weight.is_none()) {
-      weight.push_back(hold(given_weight, "sample_weight"));
-      feed.weight = weight[0].view;
-    }
+ private:
+  void set(std::size_t i, Held held) {
+    views[i] = held.view;
+    owners[i] = std::move(held.owner);
   }
 };
 
-struct Outputs {
-  std::vector<py::array> arrays;
-  std::vector<std::byte*> data;
+// A feed and the arrays behind it.
+struct HeldFeed {
+  Feed feed;
+  Arrays x, y;
+  py::object weight;
 
-  void add(py::array array) {
-    data.push_back(data_of(array));
-    arrays.push_back(std::move(array));
+  HeldFeed(const Network& network, Purpose purpose, py::handle given_x, py::handle given_y, py::handle given_weight)
+      : feed{network.interface(purpose), {}, {}, {}},
+        x(given_x, feed.interface->x.size(), "x"),
+        y(given_y ? Arrays(given_y, feed.interface->targets.size(), "y") : Arrays()) {
+    feed.x = x.views;
+    feed.y = y.views;
+    if (given_weight && !given_weight.is_none()) {
+      Held held = hold(given_weight, "sample_weight");
+      feed.weight = held.view;
+      weight = std::move(held.owner);
+    }
   }
+  HeldFeed(const HeldFeed&) = delete;  // the feed points into it
+  HeldFeed& operator=(const HeldFeed&) = delete;
+};
+
+struct Outputs {
+  List<py::object> arrays;
+  List<std::byte*> data;
+
+  explicit Outputs(std::size_t count = 0) : arrays(count), data(count) {}
+  void set(std::size_t i, py::array array) {
+    data[i] = data_of(array);
+    arrays[i] = std::move(array);
+  }
+  py::array array(std::size_t i) const { return py::reinterpret_borrow<py::array>(arrays[i]); }
   py::object result() const {
     if (arrays.size() == 1) return arrays[0];
     py::tuple all(arrays.size());
@@ -91,31 +101,34 @@ double work(const cpu::Interface& interface, std::int64_t rows) {
   return interface.flops_per_row * static_cast<double>(rows);
 }
 
-Dims with_rows(std::int64_t rows, const Type& type) {
-  Dims shape{rows};
-  shape.insert(shape.end(), type.dims.begin(), type.dims.end());
+List<std::int64_t, 8> with_rows(std::int64_t rows, const Type& type) {
+  List<std::int64_t, 8> shape(1 + type.dims.size());
+  shape[0] = rows;
+  std::copy(type.dims.begin(), type.dims.end(), shape.begin() + 1);
   return shape;
 }
 
+// out: None for new ones.
 Outputs outputs_for(const Network& network, const cpu::Interface& interface, std::int64_t rows, py::handle out) {
-  Outputs outputs;
   const std::vector<Type>& types = interface.outputs;
+  Outputs outputs(types.size());
+  const bool single = types.size() == 1 && py::isinstance<py::array>(out);
+  if (!out.is_none() && !single && py::len(out) != types.size()) {
+    throw ValueError(concat("out: expected ", types.size(), " arrays"));
+  }
   for (std::size_t i = 0; i < types.size(); ++i) {
-    const Dims shape = with_rows(rows, types[i]);
-    if (!out || out.is_none()) {
-      outputs.add(new_array(network.dtype(), shape));
-    } else if (types.size() == 1 && py::isinstance<py::array>(out)) {
-      outputs.add(check_out(out, network.dtype(), shape, "out"));
+    const auto shape = with_rows(rows, types[i]);
+    if (out.is_none()) {
+      outputs.set(i, new_array(network.dtype(), shape));
     } else {
-      const auto given = py::reinterpret_borrow<py::sequence>(out);
-      if (given.size() != types.size()) throw ValueError(concat("out: expected ", types.size(), " arrays"));
-      outputs.add(check_out(py::object(given[i]), network.dtype(), shape, "out"));
+      const py::object given = single ? py::reinterpret_borrow<py::object>(out) : py::object(out[py::int_(i)]);
+      outputs.set(i, check_out(given, network.dtype(), shape, "out"));
     }
   }
   return outputs;
 }
 
-py::object predict(Network& network, py::handle x, const py::object& batch_size, py::handle out) {
+py::object predict_rows(Network& network, py::handle x, py::handle batch_size, py::handle out) {
   const HeldFeed held(network, Purpose::infer, x, {}, {});
   const cpu::Interface& interface = *held.feed.interface;
   const std::int64_t rows = interface.check(held.feed, false);
@@ -123,27 +136,42 @@ py::object predict(Network& network, py::handle x, const py::object& batch_size,
   if (block < 1) throw ValueError(concat("batch_size: expected >= 1, got ", block));
   const Outputs outputs = outputs_for(network, interface, rows, out);
   bool aside = false;  // outputs that share memory with inputs that are still read: written beside, copied after
-  for (const py::array& a : outputs.arrays) {
-    for (const Held& h : held.x) aside = aside || overlap(a, h.array);
+  for (std::size_t i = 0; !out.is_none() && i < outputs.arrays.size(); ++i) {
+    for (const HostArray& input : held.feed.x) aside = aside || overlap(outputs.array(i), input);
   }
-  const Outputs beside = aside ? outputs_for(network, interface, rows, {}) : Outputs();
+  const Outputs beside = aside ? outputs_for(network, interface, rows, py::none()) : Outputs();
   const Outputs& written = aside ? beside : outputs;
   {
     const MaybeReleased released(work(interface, rows));
     network.predict(held.feed, rows, block, written.data);
   }
   for (std::size_t i = 0; aside && i < written.data.size(); ++i) {
-    std::copy_n(written.data[i], outputs.arrays[i].nbytes(), outputs.data[i]);
+    std::copy_n(written.data[i], outputs.array(i).nbytes(), outputs.data[i]);
   }
   return outputs.result();
 }
 
-double train_step(Network& network, py::handle x, py::handle y, py::handle weight) {
+double train_batch(Network& network, py::handle x, py::handle y, py::handle weight) {
   const HeldFeed held(network, Purpose::train, x, y, weight);
   const std::int64_t rows = held.feed.interface->check(held.feed, true);
   if (rows == 0) throw ValueError("train_step: expected one row or more, got none");
   const MaybeReleased released(3 * work(*held.feed.interface, rows));
   return network.train(held.feed, 0, rows, nullptr, {}, false);
+}
+
+// Of a method, whose descriptor has checked the class.
+Network& network_of(py::handle self) {
+  auto* network = reinterpret_cast<py::detail::instance*>(self.ptr())->get_value_and_holder().value_ptr<Network>();
+  if (!network) throw TypeError("Network: __init__ has not been called");
+  return *network;
+}
+
+py::object predict(py::handle self, Arguments given) {
+  return predict_rows(network_of(self), given[0], given[1], given[2]);
+}
+
+py::object train_step(py::handle self, Arguments given) {
+  return py::float_(train_batch(network_of(self), given[0], given[1], given[2]));
 }
 
 // Batches of one pass over arrays, run in slices.
@@ -200,11 +228,11 @@ class Epoch {
 };
 
 py::object forward(Network& network, py::handle x, bool training) {
-  if (!training) return predict(network, x, py::none(), {});
+  if (!training) return predict_rows(network, x, py::none(), py::none());
   const HeldFeed held(network, Purpose::forward, x, {}, {});
   const cpu::Interface& interface = *held.feed.interface;
   const std::int64_t rows = interface.check(held.feed, false);
-  const Outputs outputs = outputs_for(network, interface, rows, {});
+  const Outputs outputs = outputs_for(network, interface, rows, py::none());
   {
     const MaybeReleased released(work(interface, rows));
     network.forward(held.feed, rows, outputs.data);
@@ -214,13 +242,15 @@ py::object forward(Network& network, py::handle x, bool training) {
 
 py::object backward(Network& network, py::handle dy) {
   const std::shared_ptr<const cpu::Interface> interface = network.interface(Purpose::forward);
-  const std::vector<Held> held = hold_all(dy, interface->outputs.size(), "dy");
-  const std::int64_t rows = held[0].view.rows;
-  Outputs dx;
-  for (const auto& x : interface->x) dx.add(new_array(network.dtype(), with_rows(rows, x.type)));
+  const Arrays held(dy, interface->outputs.size(), "dy");
+  const std::int64_t rows = held.views[0].rows;
+  Outputs dx(interface->x.size());
+  for (std::size_t i = 0; i < dx.data.size(); ++i) {
+    dx.set(i, new_array(network.dtype(), with_rows(rows, interface->x[i].type)));
+  }
   {
     const MaybeReleased released(2 * work(*interface, rows));
-    network.backward(*interface, views(held), dx.data);
+    network.backward(*interface, held.views, dx.data);
   }
   return dx.result();
 }
@@ -228,7 +258,8 @@ py::object backward(Network& network, py::handle dy) {
 py::array value_gradient(Network& network, ValueId id) {
   const Network::ValueGradient gradient = network.value_gradient(id);
   const Type& type = gradient.type;
-  py::array out = new_array(network.dtype(), type.batched ? with_rows(gradient.rows, type) : type.dims);
+  py::array out =
+      type.batched ? new_array(network.dtype(), with_rows(gradient.rows, type)) : new_array(network.dtype(), type.dims);
   std::copy(gradient.data.begin(), gradient.data.end(), data_of(out));
   return out;
 }
@@ -295,9 +326,9 @@ void bind_network(py::module_& m) {
           "write",
           [](Store& s, std::size_t i, py::handle values) {
             const Held held = hold(values, "values");
-            if (shape_of(held.array) != s.shape(i)) {
+            if (!same(held.view.shape, s.shape(i))) {
               throw ValueError(
-                  concat("expected shape ", to_string(s.shape(i)), ", got ", to_string(shape_of(held.array))));
+                  concat("expected shape ", to_string(s.shape(i)), ", got ", to_string(dims_of(held.view.shape))));
             }
             s.write(i, held.view);
           },
@@ -319,7 +350,8 @@ void bind_network(py::module_& m) {
       .def("steps", &PrintedPlan::steps)
       .def("__str__", &PrintedPlan::text);
 
-  py::class_<Network, std::shared_ptr<Network>>(m, "Network")
+  py::class_<Network, std::shared_ptr<Network>> network(m, "Network");
+  network
       .def(py::init([](const std::vector<std::tuple<std::string, std::shared_ptr<Store>, std::size_t>>& parameters,
                        std::uint64_t seed) {
              std::vector<cpu::Parameter> list;
@@ -338,14 +370,20 @@ void bind_network(py::module_& m) {
             n.set_optimizer(std::move(optimizer), accumulate_steps);
           },
           py::arg("optimizer"), py::arg("accumulate_steps") = 1)
+      .def(
+          "set_precision",
+          [](Network& n, const std::string& name) {
+            const auto found = std::find(kPrecisionNames.begin(), kPrecisionNames.end(), name);
+            if (found == kPrecisionNames.end()) throw ValueError(concat("no precision is called '", name, "'"));
+            n.set_precision(static_cast<Precision>(found - kPrecisionNames.begin()));
+          },
+          py::arg("precision"))
       .def_property(
           "training_step", [](const Network& n) { return n.training_step.load(); },
           [](Network& n, std::int64_t steps) { n.training_step = steps; })
       .def_property(
           "updates", [](const Network& n) { return n.updates.load(); },
           [](Network& n, std::int64_t updates) { n.updates = updates; })
-      .def("predict", predict, py::arg("x"), py::arg("batch_size") = py::none(), py::arg("out") = py::none())
-      .def("train_step", train_step, py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none())
       .def(
           "epoch",
           [](std::shared_ptr<Network> n, const std::string& purpose, py::handle x, py::handle y, py::handle weight,
@@ -394,6 +432,10 @@ void bind_network(py::module_& m) {
             return n.profile(held.feed, rows, repeats);
           },
           py::arg("x"), py::arg("y"), py::arg("repeats") = 20);
+  for (PyMethodDef* method : {direct<predict, 1, 3>("predict"), direct<train_step, 2, 3>("train_step")}) {
+    auto* type = reinterpret_cast<PyTypeObject*>(network.ptr());
+    network.attr(method->ml_name) = py::reinterpret_steal<py::object>(PyDescr_NewMethod(type, method));
+  }
 }
 
 }  // namespace ranvier::bindings

@@ -74,6 +74,18 @@ std::vector<std::string> available_isas() {
   return names;
 }
 
+// What each precision runs on: a bfloat16 unit, or float32 where this machine has none for it.
+py::dict precisions() {
+  py::dict units;
+  const cpu::Bf16Kernels* bf16 = cpu::table().bf16;
+  for (std::size_t i = 0; i < kPrecisionNames.size(); ++i) {
+    const int parts = bf16_parts(static_cast<Precision>(i));
+    const bool reduced = parts > 0 && bf16 && parts <= bf16->most_parts;
+    units[py::str(std::string(kPrecisionNames[i]))] = reduced ? bf16->unit : "float32";
+  }
+  return units;
+}
+
 }  // namespace
 
 void bind_system(py::module_& m) {
@@ -93,6 +105,7 @@ void bind_system(py::module_& m) {
       py::arg("threads"));
   m.def("threading", [] { return std::string(threading_name()); });
   m.def("isa", [] { return std::string(cpu::table().isa); });
+  m.def("precisions", precisions);
   m.def("available_isas", available_isas);
   m.def("set_isa", [](const std::string& name) { cpu::set_isa(name.c_str()); }, py::arg("name"));
 }

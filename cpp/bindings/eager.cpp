@@ -6,31 +6,40 @@
 namespace ranvier::bindings {
 namespace {
 
-std::size_t slot_of(const Op& op, DType dtype, const std::vector<Type>& inputs) {
+std::size_t hash_of(const Op& op, DType dtype, std::span<const Operand> inputs) {
   std::size_t hash = reinterpret_cast<std::size_t>(&op) / sizeof(Op) + static_cast<std::size_t>(dtype);
-  for (const Type& t : inputs) {
-    for (const std::int64_t d : t.dims) hash = hash * 31 + static_cast<std::size_t>(d);
+  for (const Operand& input : inputs) {
+    for (const std::int64_t d : input.shape) hash = hash * 31 + static_cast<std::size_t>(d);
   }
   return hash;
 }
 
+bool is_for(const Prepared& prepared, const Op& op, const Attributes& attributes, DType dtype,
+            std::span<const Operand> inputs) {
+  const PlannedStep& step = prepared.step;
+  return step.node.op == &op && prepared.table == &cpu::table() && prepared.dtype == dtype &&
+         std::equal(inputs.begin(), inputs.end(), step.input_types.begin(), step.input_types.end(),
+                    [](const Operand& o, const Type& t) { return o.kind == t.kind && same(o.shape, t.dims); }) &&
+         step.node.attributes == attributes;
+}
+
 }  // namespace
 
-std::shared_ptr<const Prepared> prepare(const Op& op, Attributes attributes, DType dtype, std::vector<Type> inputs) {
-  static std::array<std::shared_ptr<const Prepared>, 64> cache;  // by hash, each place for the last that came
-  std::shared_ptr<const Prepared>& place = cache[slot_of(op, dtype, inputs) % cache.size()];
-  const cpu::Table* table = &cpu::table();
-  if (place && place->step.node.op == &op && place->table == table && place->dtype == dtype &&
-      place->step.input_types == inputs && place->step.node.attributes == attributes) {
-    return place;
-  }
+std::shared_ptr<const Prepared> prepare(const Op& op, const Attributes& attributes, DType dtype,
+                                        std::span<const Operand> inputs) {
+  // By hash, each place for the last two that came: a loss runs three operations on one shape.
+  static std::array<std::array<std::shared_ptr<const Prepared>, 2>, 64> cache;
+  auto& [recent, before] = cache[hash_of(op, dtype, inputs) % cache.size()];
+  if (recent && is_for(*recent, op, attributes, dtype, inputs)) return recent;
+  recent.swap(before);
+  if (recent && is_for(*recent, op, attributes, dtype, inputs)) return recent;
   auto made = std::make_shared<Prepared>();
-  made->table = table;
+  made->table = &cpu::table();
   made->dtype = dtype;
   PlannedStep& step = made->step;
   step.node.op = &op;
-  step.node.attributes = std::move(attributes);
-  step.input_types = std::move(inputs);
+  step.node.attributes = attributes;
+  for (const Operand& input : inputs) step.input_types.push_back({false, dims_of(input.shape), input.kind});
   const Call call{op, step.node.attributes, step.input_types, step.node.scope};
   step.output_types = infer(call);
   int slot = Slots{}.count;
@@ -44,17 +53,19 @@ std::shared_ptr<const Prepared> prepare(const Op& op, Attributes attributes, DTy
     made->lowered = cpu::lower(step, plan);
     made->scratch_bytes = align_up(made->lowered->scratch_bytes(1));
   }
-  return place = std::move(made);
+  return recent = std::move(made);
 }
 
-void execute(const Prepared& prepared, std::span<std::byte* const> operands) {
+void execute(const Prepared& prepared, std::span<const Operand> inputs, std::span<std::byte* const> outputs) {
   if (!prepared.lowered) {
     const std::size_t bytes = static_cast<std::size_t>(prepared.step.output_types[0].count()) * size_of(prepared.dtype);
-    if (bytes > 0) std::memcpy(operands[1], operands[0], bytes);
+    if (bytes > 0) std::memcpy(outputs[0], inputs[0].data, bytes);
     return;
   }
-  std::vector<std::byte*> base(static_cast<std::size_t>(Slots{}.count), nullptr);
-  base.insert(base.end(), operands.begin(), operands.end());
+  List<std::byte*, 12> base(static_cast<std::size_t>(Slots{}.count) + inputs.size() + outputs.size());
+  std::byte** slot = std::fill_n(base.data(), Slots{}.count, nullptr);
+  for (const Operand& input : inputs) *slot++ = input.data;
+  std::copy(outputs.begin(), outputs.end(), slot);
   const int threads = cpu::threads_for(prepared.flops);
   const Buffer scratch(prepared.scratch_bytes * static_cast<std::size_t>(threads));
   const cpu::Frame frame{base.data(), 1, scratch.data(), prepared.scratch_bytes, 0, 0, nullptr};

@@ -1,10 +1,7 @@
 // Operations on arrays, now: a plan of a single step whose slots are the caller's memory.
 #pragma once
 
-#include <memory>
-#include <span>
-#include <vector>
-
+#include "bindings/arrays.h"
 #include "cpu/program.h"
 
 namespace ranvier::bindings {
@@ -18,11 +15,17 @@ struct Prepared {
   std::size_t scratch_bytes = 0;
 };
 
+// An input: its memory, and the shape that the operation sees.
+struct Operand {
+  std::byte* data = nullptr;
+  Kind kind = Kind::real;
+  Shape shape;
+};
+
 // Checks the shapes and lowers. Loops call one operation on one shape again and again: the last ones are kept.
 // Needs the GIL.
-std::shared_ptr<const Prepared> prepare(const Op&, Attributes, DType, std::vector<Type> inputs);
+std::shared_ptr<const Prepared> prepare(const Op&, const Attributes&, DType, std::span<const Operand> inputs);
 
-// operands: the inputs, then the outputs.
-void execute(const Prepared&, std::span<std::byte* const> operands);
+void execute(const Prepared&, std::span<const Operand> inputs, std::span<std::byte* const> outputs);
 
 }  // namespace ranvier::bindings

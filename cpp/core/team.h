@@ -80,6 +80,7 @@ struct Range {
   std::int64_t begin, end;
 };
 inline Range share(std::int64_t n, int id, int count, std::int64_t granule = 1) {
+  if (count == 1) return {0, n};  // without two divisions, of which a tiny plan has one pair a step
   const std::int64_t blocks = (n + granule - 1) / granule;
   const auto cut = [&](std::int64_t i) {
     const std::int64_t at = blocks * i / count * granule;

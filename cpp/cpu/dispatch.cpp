@@ -9,6 +9,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace ranvier::cpu {
 namespace {
@@ -30,6 +34,33 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+bool has_avx512_bf16() {
+  unsigned a = 0, b, c, d;
+  constexpr unsigned kBf16 = 1u << 5;
+  return has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kBf16);
+}
+
+// Tile registers also want the system's leave, which Linux gives a process once and a container may refuse.
+bool has_amx() {
+#if defined(RANVIER_EMULATE_AMX)
+  return has_avx512();
+#elif defined(__linux__)
+  unsigned a, b, c, d = 0;
+  constexpr unsigned kTile = 1u << 24, kBf16 = 1u << 22;
+  if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kTile) || !(d & kBf16)) return false;
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool allowed = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return allowed;
+#else
+  return false;
+#endif
+}
+
+// Those of AVX-512, and products on a bfloat16 unit.
+Table with_bf16(const char* isa, const Bf16Kernels& bf16) {
+  return {isa, avx512::table.f32, avx512::table.f64, &bf16};
+}
 #endif
 
 // ValueError where `name` is not to be had; `source` is what asked.
@@ -40,7 +71,7 @@ const Table* find_table(const std::string& name, const char* source) {
     if (name == candidate->isa) return candidate;
     available += concat(available.empty() ? "" : ", ", candidate->isa);
   }
-  for (const char* known : {"avx2", "avx512", "amx", "neon"}) {
+  for (const char* known : {"avx2", "avx512", "avx512_bf16", "amx", "neon"}) {
     if (name == known) throw ValueError(concat(source, ": this machine lacks ", name, " (it has ", available, ")"));
   }
   throw ValueError(concat(source, ": expected one of ", available, "; got '", name, "'"));
@@ -61,13 +92,26 @@ std::atomic<const Table*> current{nullptr};
 
 }  // namespace
 
-std::array<const Table*, 4> available_tables() {
-  std::array<const Table*, 4> tables{&reference_table(), &baseline::table};
+Tables available_tables() {
+#if defined(__aarch64__)
+  return {&reference_table(), &neon::table};
+#else
+  Tables tables{&reference_table(), &baseline::table};
 #if defined(__x86_64__)
-  if (has_avx2()) tables[2] = &avx2::table;
-  if (has_avx512()) tables[3] = &avx512::table;
+  std::size_t n = 2;
+  if (has_avx2()) tables[n++] = &avx2::table;
+  if (has_avx512()) tables[n++] = &avx512::table;
+  if (has_avx512_bf16()) {
+    static const Table table = with_bf16("avx512_bf16", avx512_bf16::bf16);
+    tables[n++] = &table;
+  }
+  if (has_amx()) {
+    static const Table table = with_bf16("amx", amx::bf16);
+    tables[n++] = &table;
+  }
 #endif
   return tables;
+#endif
 }
 
 const Table& table() {

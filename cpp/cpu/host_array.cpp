@@ -67,13 +67,19 @@ void convert(const HostArray& array, const std::int64_t* order, std::int64_t row
   }
 }
 
-template <class F>
-void each(const HostArray& array, F&& f) {
+// Throws what complain(value, row) says of the first value that is not good. The usual pass has no branch a value.
+template <class Good, class Complain>
+void require(const HostArray& array, Good&& good, Complain&& complain) {
   visit(array.element, [&](auto zero) {
     using From = decltype(zero);
     const From* values = reinterpret_cast<const From*>(array.data);
-    const std::int64_t n = array.rows * array.width, width = array.width;
-    for (std::int64_t i = 0; i < n; ++i) f(static_cast<double>(values[i]), i, width);
+    const std::int64_t n = array.count();
+    bool all = true;
+    for (std::int64_t i = 0; i < n; ++i) all &= good(static_cast<double>(values[i]));
+    for (std::int64_t i = 0; !all && i < n; ++i) {
+      const auto value = static_cast<double>(values[i]);
+      if (!good(value)) throw ValueError(complain(value, i / array.width));
+    }
   });
 }
 
@@ -114,33 +120,34 @@ void gather_labels(const HostArray& array, const std::int64_t* order, std::int64
 
 void check_finite(const HostArray& array, const std::string& name) {
   if (is_integer(array.element)) return;
-  each(array, [&](double v, std::int64_t i, std::int64_t width) {
-    if (!std::isfinite(v)) throw ValueError(concat(name, ": expected finite values, got ", v, " in row ", i / width));
-  });
+  require(
+      array, [](double v) { return std::isfinite(v); },
+      [&](double v, std::int64_t row) { return concat(name, ": expected finite values, got ", v, " in row ", row); });
 }
 
 void check_probabilities(const HostArray& array, const std::string& name) {
-  each(array, [&](double v, std::int64_t i, std::int64_t width) {
-    if (!(v >= 0 && v <= 1))
-      throw ValueError(concat(name, ": expected values in [0, 1], got ", v, " in row ", i / width));
-  });
+  require(
+      array, [](double v) { return (v >= 0) & (v <= 1); },
+      [&](double v, std::int64_t row) {
+        return concat(name, ": expected values in [0, 1], got ", v, " in row ", row);
+      });
 }
 
 void check_weights(const HostArray& array, const std::string& name) {
-  each(array, [&](double v, std::int64_t i, std::int64_t width) {
-    if (!std::isfinite(v) || v < 0) {
-      throw ValueError(concat(name, ": expected finite weights >= 0, got ", v, " in row ", i / width));
-    }
-  });
+  require(
+      array, [](double v) { return std::isfinite(v) & (v >= 0); },
+      [&](double v, std::int64_t row) {
+        return concat(name, ": expected finite weights >= 0, got ", v, " in row ", row);
+      });
 }
 
 void check_labels(const HostArray& array, const std::string& name, std::int64_t classes) {
-  each(array, [&](double v, std::int64_t i, std::int64_t width) {
-    if (!(v >= 0 && v < static_cast<double>(classes)) || v != std::floor(v)) {
-      throw ValueError(
-          concat(name, ": expected labels 0 to ", classes - 1, " (whole numbers), got ", v, " in row ", i / width));
-    }
-  });
+  const auto end = static_cast<double>(classes);
+  require(
+      array, [=](double v) { return (v >= 0) & (v < end) & (v == std::floor(v)); },
+      [&](double v, std::int64_t row) {
+        return concat(name, ": expected labels 0 to ", classes - 1, " (whole numbers), got ", v, " in row ", row);
+      });
 }
 
 }  // namespace ranvier::cpu

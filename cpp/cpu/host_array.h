@@ -19,12 +19,16 @@ struct HostArray {
   std::int64_t rows = 0, width = 1;  // the first axis, and the elements behind each of its places
   std::span<const std::int64_t> shape;
 
-  HostArray flat() const { return {data, element, rows * width, 1, {}}; }
+  std::int64_t count() const { return rows * width; }
+  HostArray flat() const { return {data, element, count(), 1, {}}; }
+  std::size_t bytes() const;
 };
 
 std::size_t size_of(Element);
+inline std::size_t HostArray::bytes() const { return static_cast<std::size_t>(count()) * size_of(element); }
 constexpr bool is(Element element, DType dtype) {
-  return (dtype == DType::f32 && element == Element::f32) || (dtype == DType::f64 && element == Element::f64);
+  return (dtype == DType::f32 && element == Element::f32) || (dtype == DType::f64 && element == Element::f64) ||
+         (dtype == DType::i32 && element == Element::i32);
 }
 
 // Rows order[0..rows) of the array (order null: 0, 1, ...) into `to`, as dtype.

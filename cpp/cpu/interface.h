@@ -12,10 +12,11 @@ namespace ranvier::cpu {
 
 struct Interface;
 
-// A batch or a whole set: arrays of equal rows, and what they are checked by. weight.data null: all ones.
+// A batch or a whole set: arrays of equal rows, kept by the caller, and what they are checked by. weight.data null: all
+// ones.
 struct Feed {
   std::shared_ptr<const Interface> interface;
-  std::vector<HostArray> x, y;
+  std::span<const HostArray> x, y;
   HostArray weight;
 };
 

@@ -32,7 +32,25 @@ struct Finish {
   T* saved;  // forward: z is stored here first (null: not wanted); backward: read from here
   std::int64_t ld_saved;
   T alpha;
+
+  // Of the block of C that begins there.
+  Finish from(std::int64_t row, std::int64_t col) const {
+    Finish block = *this;
+    if (saved) block.saved += row * ld_saved + col;
+    return block;
+  }
 };
+
+// A B (K, N) packed once for many products, the same on every instruction set: panels of kPanel columns one after
+// another, each with its K rows contiguous; the last is as wide as what is left of N, rounded up with zeros.
+inline constexpr std::int64_t kPanel = 64, kPanelGranule = 16;
+// Of the panel that begins with n columns left.
+inline std::int64_t panel_width(std::int64_t n) {
+  return n < kPanel ? (n + kPanelGranule - 1) / kPanelGranule * kPanelGranule : kPanel;
+}
+inline std::int64_t packed_size(std::int64_t K, std::int64_t N) {
+  return K * ((N + kPanelGranule - 1) / kPanelGranule * kPanelGranule);
+}
 
 // C (M, N) = A (M, K) B (K, N), + bias (N), + C if accumulate, max(0, .) if relu, then finish.
 // Element strides: A(i, k) = a[i * a_row + k * a_col], B(k, j) = b[k * b_row + j * b_col], C(i, j) = c[i * ldc + j].
@@ -51,6 +69,9 @@ struct Product {
   bool accumulate = false;
   bool relu = false;
   const Finish<T>* finish = nullptr;
+  // b is where pack_b put the panel of column 0; the strides of B are not read. Columns [j, j + N) of a larger B are
+  // its panels from j / kPanel on: j is a multiple of kPanel, and so is j + N unless it is the larger B's end.
+  bool packed = false;
 };
 
 // l (rows) for classes (n): labels (rows) in [0, n), or target (rows, n) of probabilities; exactly one is not null.
@@ -100,6 +121,9 @@ struct Kernels {
   std::int64_t (*product_scratch)(std::int64_t M, std::int64_t N, std::int64_t K);
   // Which way product goes for these sizes and strides, for the printed plan.
   const char* (*product_path)(const Product<T>&);
+  // Panels [first, last) of B (K, N), which has these strides, to their places in out (packed_size(K, N) elements).
+  void (*pack_b)(std::int64_t K, std::int64_t N, const T* b, std::int64_t b_row, std::int64_t b_col, std::int64_t first,
+                 std::int64_t last, T* out);
   // out (N) [+]= sum over i of x (M, N): the product with a row of ones.
   void (*column_sum)(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out, bool accumulate);
 
@@ -139,10 +163,51 @@ struct Kernels {
   std::array<OptimizerKernel<T>, kOptimizerNames.size()> optimizer;
 };
 
+// --- bf16.h: float32 products on units that multiply bfloat16 and add in float32.
+//
+// An operand is kept as the sum of 1, 2 or 3 bfloat16 parts (precision medium, high, bf16x6), rounded to nearest, so its
+// first 8, 16 or 24 bits. It is cut into tiles of 16 rows of A (columns of B) by 32 k, where k is innermost in pairs:
+// a tile of A is 16 rows of 16 pairs, one of B 16 pairs of rows by 16 columns. The parts of a tile follow each other,
+// the tiles of 16 rows (columns) go on along k, zeros fill the last ones.
+inline constexpr std::int64_t kTileRows = 16, kTileK = 32, kTileElements = kTileRows * kTileK;
+inline std::int64_t bf16_elements(std::int64_t n, std::int64_t K, int parts) {
+  return (n + kTileRows - 1) / kTileRows * ((K + kTileK - 1) / kTileK) * parts * kTileElements;
+}
+
+// C (M, N) = A (M, K) B (K, N), + bias (N), max(0, .) if relu, then finish; a and b are packed, K > 0.
+// The order of the sum is the unit's own; it depends on no split, batch or thread.
+struct Bf16Product {
+  std::int64_t M, N, K;
+  const std::uint16_t *a, *b;
+  float* c;
+  std::int64_t ldc;
+  const float* bias = nullptr;
+  bool relu = false;
+  const Finish<float>* finish = nullptr;
+};
+
+struct Bf16Kernels {
+  const char* unit;  // for the printed plan
+  int most_parts;    // with more, float32 is faster
+  // By the number of parts, M N / (M + N) from which packing both operands pays: the products that one packed element
+  // serves, on average.
+  std::array<std::int64_t, 3> least_products;
+  // Of x (n rows of A or columns of B, K) with these strides, one of which is 1: the tiles of rows [first, last) * 16,
+  // written to their places in out. False where bfloat16 parts cannot stand for it: the largest magnitude of 16 rows
+  // (columns) is 2^127 or more, infinite or NaN, or is below 2^-90 and not 0. (Rounding would overflow; the smaller
+  // parts and their products would be flushed to zero.)
+  bool (*pack_a)(int parts, std::int64_t n, std::int64_t K, const float* x, std::int64_t stride_n,
+                 std::int64_t stride_k, std::int64_t first, std::int64_t last, std::uint16_t* out);
+  bool (*pack_b)(int parts, std::int64_t n, std::int64_t K, const float* x, std::int64_t stride_n,
+                 std::int64_t stride_k, std::int64_t first, std::int64_t last, std::uint16_t* out);
+  void (*product)(int parts, const Bf16Product&);
+};
+
 struct Table {
   const char* isa;
   Kernels<float> f32;
   Kernels<double> f64;
+  const Bf16Kernels* bf16 = nullptr;  // null: the machine has no such unit
 };
 
 // reference/
@@ -152,7 +217,8 @@ const Table& reference_table();
 // one; ValueError for a name unknown or a set that this machine lacks.
 const Table& table();
 void set_isa(const char* name);                  // for tests: plans made from now on use it
-std::array<const Table*, 4> available_tables();  // best last, null-padded
+using Tables = std::array<const Table*, 6>;
+Tables available_tables();  // best last, null-padded
 
 template <class T>
 const Kernels<T>& kernels();

@@ -110,9 +110,15 @@ void Network::set_optimizer(std::shared_ptr<const OptimizerSettings> optimizer, 
   update_.rule = optimizer_->rule;
 }
 
+void Network::set_precision(Precision precision) {
+  const std::lock_guard lock(plans_mutex_);
+  if (precision != std::exchange(precision_, precision)) plans_.fill(nullptr);
+}
+
 PlanRequest Network::request(Purpose purpose, std::int64_t capacity) const {
   PlanRequest r;
   r.dtype = dtype_;
+  r.precision = precision_;
   r.capacity = capacity;
   r.stores = static_cast<int>(stores_.size());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
@@ -198,13 +204,16 @@ Frame Network::frame(std::int64_t rows) const {
 
 // --- runs
 
-void Network::predict(const Feed& feed, std::int64_t rows, std::int64_t block, const std::vector<std::byte*>& outputs) {
+void Network::predict(const Feed& feed, std::int64_t rows, std::int64_t block, std::span<std::byte* const> outputs) {
   if (rows == 0) return;
   const Interface& interface = *feed.interface;
   const std::shared_ptr<const Program> program = this->program(Purpose::infer, std::min(rows, block), &interface);
   const Borrowed w(*program);
   const Plan& plan = program->plan();
   const StoreLocks locks(lock_order_, false);
+  Frame f{};
+  std::uint64_t version = 0;
+  for (const auto& store : stores_) version += store->version();
   for (std::int64_t first = 0; first < rows; first += block) {
     const std::int64_t n = std::min(block, rows - first);
     bind(*program, *w, feed, first, n, nullptr, false);
@@ -212,8 +221,8 @@ void Network::predict(const Feed& feed, std::int64_t rows, std::int64_t block, c
       w->base[static_cast<std::size_t>(plan.slots.output) + i] =
           outputs[i] + first * interface.outputs[i].count() * static_cast<std::int64_t>(ranvier::size_of(dtype_));
     }
-    Frame f{};
     f.rows = n;
+    if (first == 0) program->pack_weights(*w, f, version);
     program->run(*w, f);
   }
 }
@@ -228,7 +237,7 @@ void Network::prepare_update(double grad_scale) {
 }
 
 double Network::run_batch(Purpose purpose, const Feed& feed, std::int64_t first, const Frame& frame,
-                          const std::int64_t* order, const std::vector<std::byte*>& predictions) {
+                          const std::int64_t* order, std::span<std::byte* const> predictions) {
   const std::int64_t rows = frame.rows;
   const Interface& interface = *feed.interface;
   const std::shared_ptr<const Program> program = this->program(purpose, rows, &interface);
@@ -250,7 +259,7 @@ double Network::run_batch(Purpose purpose, const Feed& feed, std::int64_t first,
 }
 
 double Network::train(const Feed& feed, std::int64_t first, std::int64_t rows, const std::int64_t* order,
-                      const std::vector<std::byte*>& predictions, bool last) {
+                      std::span<std::byte* const> predictions, bool last) {
   const std::lock_guard state(state_mutex_);
   const StoreLocks locks(lock_order_, true);
   double loss;
@@ -271,7 +280,7 @@ double Network::train(const Feed& feed, std::int64_t first, std::int64_t rows, c
 }
 
 double Network::evaluate(const Feed& feed, std::int64_t first, std::int64_t rows,
-                         const std::vector<std::byte*>& predictions) {
+                         std::span<std::byte* const> predictions) {
   const StoreLocks locks(lock_order_, false);
   Frame frame{};  // no counters: others may be training
   frame.rows = rows;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,16 +46,17 @@ class Network {
   // has set another graph since, the call that is given the feed is a RuntimeError.
   std::shared_ptr<const Interface> interface(Purpose) const;
   void set_optimizer(std::shared_ptr<const OptimizerSettings>, int accumulate_steps);
-  void predict(const Feed&, std::int64_t rows, std::int64_t block, const std::vector<std::byte*>& outputs);
+  void set_precision(Precision);  // of float32 products; highest until said
+  void predict(const Feed&, std::int64_t rows, std::int64_t block, std::span<std::byte* const> outputs);
   // One batch: rows order[0..rows) of the feed (order null: from `first` on). Returns the loss. predictions (empty: not
   // wanted) receive the outputs, each row where it stands in the feed. last: an unfinished accumulation ends here.
   double train(const Feed&, std::int64_t first, std::int64_t rows, const std::int64_t* order,
-               const std::vector<std::byte*>& predictions, bool last);
-  double evaluate(const Feed&, std::int64_t first, std::int64_t rows, const std::vector<std::byte*>& predictions);
+               std::span<std::byte* const> predictions, bool last);
+  double evaluate(const Feed&, std::int64_t first, std::int64_t rows, std::span<std::byte* const> predictions);
 
-  void forward(const Feed&, std::int64_t rows, const std::vector<std::byte*>& outputs);  // keeps what backward needs
+  void forward(const Feed&, std::int64_t rows, std::span<std::byte* const> outputs);  // keeps what backward needs
   // dx: for as many rows as dy has.
-  void backward(const Interface&, const std::vector<HostArray>& dy, const std::vector<std::byte*>& dx);
+  void backward(const Interface&, std::span<const HostArray> dy, std::span<std::byte* const> dx);
   struct ValueGradient {
     Type type;
     std::int64_t rows;
@@ -82,7 +84,7 @@ class Network {
   Frame frame(std::int64_t rows) const;
   void prepare_update(double grad_scale);
   double run_batch(Purpose, const Feed&, std::int64_t first, const Frame&, const std::int64_t* order,
-                   const std::vector<std::byte*>& predictions);
+                   std::span<std::byte* const> predictions);
   void update(double grad_scale);
 
   std::vector<Parameter> parameters_;
@@ -101,6 +103,7 @@ class Network {
   UpdateContext update_;
 
   mutable std::mutex plans_mutex_;
+  Precision precision_ = Precision::highest;
   std::array<std::shared_ptr<const Interface>, kPurposes> interfaces_;
   std::array<std::shared_ptr<const Program>, kPurposes> plans_;
 

@@ -17,7 +17,7 @@ void Network::zero_grad() {
   gradients_.clear();
 }
 
-void Network::forward(const Feed& feed, std::int64_t rows, const std::vector<std::byte*>& outputs) {
+void Network::forward(const Feed& feed, std::int64_t rows, std::span<std::byte* const> outputs) {
   const std::lock_guard state(state_mutex_);
   const std::shared_ptr<const Program> program = this->program(Purpose::forward, rows, feed.interface.get());
   tape_ready_ = tape_done_ = false;
@@ -41,8 +41,7 @@ void Network::forward(const Feed& feed, std::int64_t rows, const std::vector<std
   ++training_step;
 }
 
-void Network::backward(const Interface& interface, const std::vector<HostArray>& dy,
-                       const std::vector<std::byte*>& dx) {
+void Network::backward(const Interface& interface, std::span<const HostArray> dy, std::span<std::byte* const> dx) {
   const std::lock_guard state(state_mutex_);
   if (!tape_ready_ || tape_interface_.get() != &interface)
     throw std::runtime_error("backward: call forward(x, training=True) first");

@@ -33,7 +33,11 @@ Program::Program(Plan plan) : plan_(std::move(plan)), constants_(static_cast<std
   }
   for (const PlannedStep& step : plan_.steps) {
     steps_.push_back(lower(step, plan_));
-    scratch_bytes_ = std::max(scratch_bytes_, steps_.back()->scratch_bytes(plan_.request.capacity));
+    Step& lowered = *steps_.back();
+    scratch_bytes_ = std::max(scratch_bytes_, lowered.scratch_bytes(plan_.request.capacity));
+    shared_bytes_ = std::max(shared_bytes_, lowered.shared_bytes(plan_.request.capacity));
+    lowered.packed_offset = packed_bytes_;
+    packed_bytes_ += align_up(lowered.packed_bytes());
   }
   scratch_bytes_ = align_up(scratch_bytes_);
 }
@@ -48,7 +52,19 @@ int threads_for(double flops) {
   return std::min(num_threads(), static_cast<int>(std::min(pay, 1e6)));
 }
 
+// Where the workers meet between any two steps, each step splits as suits it. Few rows are one block of a row split;
+// steps that pack together must meet anyway; and where steps are long, meeting costs nothing.
+bool Program::meets(std::int64_t rows) const {
+  constexpr double kLongPlan = 1e9;
+  return rows <= kRowGranule || shared_bytes_ > 0 || plan_.flops(rows) > kLongPlan;
+}
+
+std::string Program::path(std::size_t step, std::int64_t rows) const {
+  return steps_[step]->path(rows, threads_for(plan_.flops(rows)), meets(rows));
+}
+
 std::unique_ptr<Workspace> Program::borrow() const {
+  if (Workspace* spare = spare_.exchange(nullptr, std::memory_order_acquire)) return std::unique_ptr<Workspace>(spare);
   {
     const std::lock_guard lock(mutex_);
     if (!idle_.empty()) {
@@ -67,6 +83,8 @@ std::unique_ptr<Workspace> Program::borrow() const {
 }
 
 void Program::give_back(std::unique_ptr<Workspace> workspace) const {
+  workspace.reset(spare_.exchange(workspace.release(), std::memory_order_acq_rel));
+  if (!workspace) return;
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(workspace));
 }
@@ -78,7 +96,7 @@ std::byte* Program::staging(Workspace& workspace, int slot, std::int64_t bytes) 
 }
 
 static void gather_rows(const Workspace& workspace, const Frame& frame, const Worker& worker, DType dtype) {
-  const Range r = row_share(frame, worker);
+  const Range r = row_share(frame.rows, worker);
   for (const GatherTask& task : workspace.gathers) {
     HostArray from = task.from;
     if (!task.order) from.data += r.begin * from.width * static_cast<std::int64_t>(size_of(from.element));
@@ -87,17 +105,38 @@ static void gather_rows(const Workspace& workspace, const Frame& frame, const Wo
   }
 }
 
+void Program::pack_weights(Workspace& workspace, Frame& frame, std::uint64_t version) const {
+  if (packed_bytes_ == 0) return;
+  if (packed_version_.load(std::memory_order_acquire) != version) {
+    const std::lock_guard lock(pack_mutex_);
+    if (packed_version_.load(std::memory_order_relaxed) != version) {
+      const bool first = std::exchange(seen_version_, version) != version;
+      if (first && plan_.request.precision == Precision::highest) return;
+      if (packed_.size() == 0) packed_ = Buffer(packed_bytes_);
+      frame.base = workspace.base.data();
+      parallel(threads_for(static_cast<double>(packed_bytes_)), [&](Worker& worker) {
+        for (const auto& step : steps_) step->pack(frame, worker, packed_.data() + step->packed_offset);
+      });
+      packed_version_.store(version, std::memory_order_release);
+    }
+  }
+  frame.packed = packed_.data();
+}
+
 void Program::run(Workspace& workspace, Frame frame, std::size_t first, std::size_t last, double* nanoseconds) const {
   const int threads = threads_for(plan_.flops(frame.rows));
   if (scratch_bytes_ > 0 && workspace.workers < threads) {
     workspace.scratch = Buffer(scratch_bytes_ * static_cast<std::size_t>(threads));
     workspace.workers = threads;
   }
+  if (workspace.shared.size() < shared_bytes_) workspace.shared = Buffer(shared_bytes_);
+  const bool meet = meets(frame.rows);
   frame.base = workspace.base.data();
+  frame.meet = meet;
+  frame.shared = workspace.shared.data();
   frame.scratch = workspace.scratch.data();
   frame.scratch_bytes = scratch_bytes_;
   using Clock = std::chrono::steady_clock;
-  const bool meet = few_rows(frame.rows);
   parallel(threads, [&](Worker& worker) {
     if (first == 0) gather_rows(workspace, frame, worker, plan_.request.dtype);
     for (std::size_t i = first; i < last; ++i) {
@@ -141,11 +180,18 @@ std::string number(double value, const char* format = "%.3g") {
   return text;
 }
 
+// A precision that this machine has no unit for runs as highest.
+std::string_view runs_as(const PlanRequest& request) {
+  const bool reduced =
+      request.dtype == DType::f32 && table().bf16 && bf16_parts(request.precision) <= table().bf16->most_parts;
+  return kPrecisionNames[static_cast<std::size_t>(reduced ? request.precision : Precision::highest)];
+}
+
 }  // namespace
 
 std::string Program::print(const std::string& title, std::int64_t rows, const double* nanoseconds) const {
   const int threads = threads_for(plan_.flops(rows));
-  const bool few = few_rows(rows) && threads > 1;
+  const bool meet = meets(rows) && threads > 1;
   std::vector<std::vector<std::string>> lines{
       {"step", "layer", "shapes", "split", "barrier", "path", "flops", "bytes"}};
   if (nanoseconds) lines[0].insert(lines[0].end(), {"us", "GFLOP/s", "GB/s"});
@@ -166,10 +212,9 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
     const double flops = s.flops * static_cast<double>(batched ? rows : 1), moved = bytes(i, rows);
     lines.push_back({name, s.node.scope, shapes,
                      !s.rows ? "own"
-                     : few   ? "few rows"
+                     : meet  ? "any"
                              : "rows",
-                     s.barrier || (few && i > 0) ? "barrier" : "",
-                     path(i, s.rows ? (rows + threads - 1) / threads : rows), number(flops), number(moved)});
+                     s.barrier || (meet && i > 0) ? "barrier" : "", path(i, rows), number(flops), number(moved)});
     if (nanoseconds) {
       const double ns = std::max(nanoseconds[i], 1e-3);
       total += ns;
@@ -181,10 +226,10 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
   for (const auto& cells : lines) {
     for (std::size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], cells[c].size());
   }
-  const std::size_t barriers = few ? plan_.steps.size() - 1 : static_cast<std::size_t>(plan_.barriers);
+  const std::size_t barriers = meet ? plan_.steps.size() - 1 : static_cast<std::size_t>(plan_.barriers);
   std::string text = concat(title, ", ", rows, rows == 1 ? " row, " : " rows, ", name_of(plan_.request.dtype),
-                            " (precision highest), ", table().isa, ", ", threads, threads == 1 ? " thread" : " threads",
-                            ", ", threads == 1 ? 0 : barriers, " barriers\n");
+                            " (precision ", runs_as(plan_.request), "), ", table().isa, ", ", threads,
+                            threads == 1 ? " thread" : " threads", ", ", threads == 1 ? 0 : barriers, " barriers\n");
   for (const auto& cells : lines) text += row_of(cells, widths);
   text += concat("arena ", number(static_cast<double>(plan_.arena_bytes) / 1024, "%.1f"), " KiB for up to ",
                  plan_.request.capacity, " rows, scratch ", number(static_cast<double>(scratch_bytes_) / 1024, "%.1f"),

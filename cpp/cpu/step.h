@@ -16,9 +16,6 @@ namespace ranvier::cpu {
 // Rows are shared out in blocks of this many, so that two workers seldom write one cache line and every product keeps
 // full tiles; all row-split steps cut alike, which is why they need no barrier between them.
 inline constexpr std::int64_t kRowGranule = 8;
-// So few rows are one block: then the dense products share out their columns, and the workers meet between any two
-// steps.
-inline bool few_rows(std::int64_t rows) { return rows <= kRowGranule; }
 // Flat work is cut at multiples of a cache line of floats.
 inline constexpr std::int64_t kFlatGranule = 16;
 
@@ -48,6 +45,9 @@ struct Frame {
   std::uint64_t seed;
   std::uint32_t training_step;
   const UpdateContext* update;
+  bool meet = true;                   // all workers meet before and after each step, so that it may split as suits it
+  std::byte* shared = nullptr;        // scratch of all workers together
+  const std::byte* packed = nullptr;  // the weights that steps keep packed; null: not packed
 
   template <class T>
   T* at(const Location& place) const {
@@ -67,8 +67,15 @@ class Step {
   virtual void run(const Frame&, const Worker&) const = 0;
   // Bytes of scratch that each worker needs for up to so many rows.
   virtual std::size_t scratch_bytes(std::int64_t /*capacity*/) const { return 0; }
-  // Which way a product will go for so many rows on one worker, for the printed plan.
-  virtual const char* path(std::int64_t /*rows*/) const { return ""; }
+  // Bytes of scratch that the workers share, for up to so many rows.
+  virtual std::size_t shared_bytes(std::int64_t /*capacity*/) const { return 0; }
+  // Bytes of weights that are kept in the form that the step reads fastest, and this worker's share of bringing them
+  // there.
+  virtual std::size_t packed_bytes() const { return 0; }
+  virtual void pack(const Frame&, const Worker&, std::byte* /*to*/) const {}
+  std::size_t packed_offset = 0;  // in Frame::packed
+  // Which way a product will go for so many rows, for the printed plan.
+  virtual std::string path(std::int64_t /*rows*/, int /*threads*/, bool /*meet*/) const { return ""; }
 };
 
 // Chooses kernels and geometry for a planned step; SlotBase: where the bases of stores begin.
@@ -91,31 +98,23 @@ std::unique_ptr<Step> lower_update(const PlannedStep&, const Plan&);
 // --- shares, the same for every family
 
 // This worker's samples (batched) of a row-split step.
-inline Range row_share(const Frame& frame, const Worker& worker) {
-  return share(frame.rows, worker.id, worker.count, kRowGranule);
+inline Range row_share(std::int64_t rows, const Worker& worker) {
+  return share(rows, worker.id, worker.count, kRowGranule);
 }
 // This worker's elements of a value of `count` elements a sample, or in all.
 inline Range element_share(const Frame& frame, const Worker& worker, bool batched, std::int64_t count) {
   if (!batched) return share(count, worker.id, worker.count, kFlatGranule);
-  const Range rows = row_share(frame, worker);
+  const Range rows = row_share(frame.rows, worker);
   return {rows.begin * count, rows.end * count};
 }
 // This worker's lines (all axes but the last `inner` elements).
-inline Range line_share(const Frame& frame, const Worker& worker, bool batched, std::int64_t lines) {
+inline Range line_share(std::int64_t rows, const Worker& worker, bool batched, std::int64_t lines) {
   if (!batched) return share(lines, worker.id, worker.count, kRowGranule);
-  const Range rows = row_share(frame, worker);
-  return {rows.begin * lines, rows.end * lines};
+  const Range mine = row_share(rows, worker);
+  return {mine.begin * lines, mine.end * lines};
 }
-
-// This worker's block of a dense product: lines by columns.
-struct Block {
-  Range lines, columns;
-};
-inline Block block_share(const Frame& frame, const Worker& worker, bool batched, std::int64_t lines,
-                         std::int64_t columns) {
-  if (!few_rows(batched ? frame.rows : lines)) return {line_share(frame, worker, batched, lines), {0, columns}};
-  constexpr std::int64_t kColumnGranule = 64;  // four of the widest vectors of floats: a tile's
-  return {{0, batched ? frame.rows * lines : lines}, share(columns, worker.id, worker.count, kColumnGranule)};
+inline Range line_share(const Frame& frame, const Worker& worker, bool batched, std::int64_t lines) {
+  return line_share(frame.rows, worker, batched, lines);
 }
 
 }  // namespace ranvier::cpu

@@ -113,7 +113,7 @@ class MoveStep final : public Step {
   }
 
   void run(const Frame& f, const Worker& w) const override {
-    Range r = batched_ ? row_share(f, w) : Range{0, w.id == 0 ? 1 : 0};
+    Range r = batched_ ? row_share(f.rows, w) : Range{0, w.id == 0 ? 1 : 0};
     T* out = f.at<T>(out_);
     if (zero_) std::fill_n(out + r.begin * count_, (r.end - r.begin) * count_, T{0});
     for (std::int64_t i = r.begin; i < r.end; ++i) {

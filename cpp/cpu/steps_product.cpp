@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <type_traits>
 
+#include "cpu/bf16_path.h"
 #include "cpu/step.h"
 
 namespace ranvier::cpu {
@@ -40,188 +42,211 @@ std::int64_t lines_of(const Type& type) {  // the axes between the batch and the
   return lines;
 }
 
-// y (M, out) = f(x (M, in) w (in, out) + b), M the rows and what lies between. Split by rows, few rows by columns.
+// A product as a step. Each worker does a block of C: its rows, or, where all meet before and after the step, a part of
+// C's longer side, which reads and packs the least.
 template <class T>
-class DenseStep final : public Step {
+class ProductStep : public Step {
  public:
-  explicit DenseStep(const PlannedStep& s)
-      : x_(s.inputs[0]),
+  void run(const Frame& f, const Worker& w) const override {
+    Finish<T> finish;
+    const Product<T> p = whole(f, finish);
+    if constexpr (std::is_same_v<T, float>) {
+      if (bf16_.pays(p.M, p.N, p.K) && bf16_.run(p, w, f.shared, f.packed ? f.packed + packed_offset : nullptr)) return;
+    }
+    const auto [r, j] = block(p, f.rows, f.meet, w);
+    if (r.begin == r.end || j.begin == j.end) return;
+    Product<T> mine = p;
+    mine.M = r.end - r.begin, mine.N = j.end - j.begin;
+    mine.a += r.begin * p.a_row, mine.b += j.begin * p.b_col, mine.c += r.begin * p.ldc + j.begin;
+    if (p.bias) mine.bias += j.begin;
+    if (p.finish) {
+      finish = p.finish->from(r.begin, j.begin);
+      mine.finish = &finish;
+    }
+    kernels_.product(mine, f.scratch_of<T>(w));
+  }
+  std::size_t scratch_bytes(std::int64_t capacity) const override {
+    const Product<T> p = shape(capacity);
+    return sizeof(T) * static_cast<std::size_t>(kernels_.product_scratch(p.M, p.N, p.K));
+  }
+  std::size_t shared_bytes(std::int64_t capacity) const override {
+    const Product<T> p = shape(capacity);
+    return bf16_.shared_bytes(p.M, p.N, p.K);
+  }
+  std::size_t packed_bytes() const override {
+    const Product<T> p = shape(1);
+    return bf16_.packed_bytes(p.N, p.K);
+  }
+  void pack(const Frame& f, const Worker& w, std::byte* to) const override {
+    if constexpr (std::is_same_v<T, float>) {
+      if (packed_bytes() == 0) return;
+      Finish<T> finish;
+      bf16_.pack_b(whole(f, finish), w, to);
+    }
+  }
+  std::string path(std::int64_t rows, int threads, bool meet) const override {
+    Product<T> p = shape(rows);
+    if (bf16_.pays(p.M, p.N, p.K)) return bf16_.name();
+    const Block b = block(p, rows, meet, {0, threads, nullptr});
+    p.M = b.lines.end - b.lines.begin, p.N = b.columns.end - b.columns.begin;
+    return kernels_.product_path(p);
+  }
+
+ protected:
+  // weight_is_b: B is a parameter, so that a plan for inference packs it ahead.
+  ProductStep(const PlannedStep& s, const Plan& plan, bool by_rows, bool weight_is_b)
+      : batched_(s.input_types[0].batched),
+        lines_(lines_of(s.input_types[0])),
+        by_rows_(by_rows),
+        bf16_(std::is_same_v<T, float> ? plan.request.precision : Precision::highest,
+              weight_is_b && plan.request.outputs_in_place) {}
+  // The product of all rows: its sizes and strides; with its operands too.
+  virtual Product<T> shape(std::int64_t rows) const = 0;
+  virtual Product<T> whole(const Frame&, Finish<T>&) const = 0;
+  std::int64_t lines(std::int64_t rows) const { return batched_ ? rows * lines_ : lines_; }
+
+  const Kernels<T>& kernels_ = kernels<T>();
+
+ private:
+  struct Block {
+    Range lines, columns;
+  };
+  Block block(const Product<T>& p, std::int64_t rows, bool meet, const Worker& w) const {
+    if (by_rows_ && !meet) return {line_share(rows, w, batched_, lines_), {0, p.N}};
+    if (p.M >= p.N && p.M > kRowGranule) return {share(p.M, w.id, w.count, kRowGranule), {0, p.N}};
+    return {{0, p.M}, share(p.N, w.id, w.count, kFlatGranule)};
+  }
+
+  bool batched_;
+  std::int64_t lines_;
+  bool by_rows_;
+  Bf16Path bf16_;
+};
+
+// y (M, out) = f(x (M, in) w (in, out) + b), M the rows and what lies between.
+template <class T>
+class DenseStep final : public ProductStep<T> {
+ public:
+  DenseStep(const PlannedStep& s, const Plan& plan)
+      : ProductStep<T>(s, plan, /*by_rows=*/true, /*weight_is_b=*/true),
+        x_(s.inputs[0]),
         w_(s.inputs[1]),
         b_(s.inputs.size() > 2 ? s.inputs[2] : Location{-1, 0}),
         y_(s.outputs[0]),
         saved_(s.outputs.size() > 1 ? s.outputs[1] : Location{-1, 0}),
-        batched_(s.output_types[0].batched),
-        lines_(lines_of(s.input_types[0])),
         in_(s.input_types[1].dims[0]),
         out_(s.input_types[1].dims[1]) {
     const Activation activation = activation_of(s.node);
     f_ = activation.f;
     relu_ = f_ == Unary::relu && saved_.slot < 0;
     finish_ = {saved_by(f_) == Saved::input ? finish_keep_z<T> : finish_keep_y<T>,
-               kernels<T>().unary[static_cast<std::size_t>(f_)],
+               this->kernels_.unary[static_cast<std::size_t>(f_)],
                nullptr,
                nullptr,
                out_,
                static_cast<T>(activation.alpha)};
   }
 
-  void run(const Frame& f, const Worker& w) const override {
-    const auto [r, j] = block_share(f, w, batched_, lines_, out_);
-    if (r.begin == r.end || j.begin == j.end) return;
-    const std::int64_t at = r.begin * out_ + j.begin;
-    Finish<T> finish = finish_;
-    if (saved_.slot >= 0) finish.saved = f.at<T>(saved_) + at;
-    Product<T> p{r.end - r.begin,
-                 j.end - j.begin,
-                 in_,
-                 f.at<const T>(x_) + r.begin * in_,
-                 in_,
-                 1,
-                 f.at<const T>(w_) + j.begin,
-                 out_,
-                 1,
-                 f.at<T>(y_) + at,
-                 out_};
-    if (b_.slot >= 0) p.bias = f.at<const T>(b_) + j.begin;
+ private:
+  Product<T> shape(std::int64_t rows) const override {
+    return {this->lines(rows), out_, in_, nullptr, in_, 1, nullptr, out_, 1, nullptr, out_};
+  }
+  Product<T> whole(const Frame& f, Finish<T>& finish) const override {
+    Product<T> p = shape(f.rows);
+    p.a = f.at<const T>(x_), p.b = f.at<const T>(w_), p.c = f.at<T>(y_);
+    if (b_.slot >= 0) p.bias = f.at<const T>(b_);
     p.relu = relu_;
-    if (!relu_ && f_ != Unary::identity) p.finish = &finish;
-    if (f_ == Unary::identity && saved_.slot >= 0) p.finish = &finish;
-    kernels_.product(p, f.scratch_of<T>(w));
-  }
-  std::size_t scratch_bytes(std::int64_t capacity) const override {
-    const std::int64_t m = batched_ ? capacity * lines_ : lines_;
-    return sizeof(T) * static_cast<std::size_t>(kernels_.product_scratch(m, out_, in_));
-  }
-  const char* path(std::int64_t rows) const override {
-    const std::int64_t m = batched_ ? rows * lines_ : lines_;
-    return kernels_.product_path({m, out_, in_, nullptr, in_, 1, nullptr, out_, 1, nullptr, out_});
+    if (!relu_ && (f_ != Unary::identity || saved_.slot >= 0)) {
+      finish = finish_;
+      if (saved_.slot >= 0) finish.saved = f.at<T>(saved_);
+      p.finish = &finish;
+    }
+    return p;
   }
 
- private:
-  const Kernels<T>& kernels_ = kernels<T>();
   Location x_, w_, b_, y_, saved_;
-  bool batched_;
-  std::int64_t lines_, in_, out_;
+  std::int64_t in_, out_;
   Unary f_;
   bool relu_;
   Finish<T> finish_;
 };
 
-// dx (M, in) = dz (M, out) w^T, times f'(saved (M, in)) where an activation was fused. Split as dense.
+// dx (M, in) = dz (M, out) w^T, times f'(saved (M, in)) where an activation was fused.
 template <class T>
-class DenseDxStep final : public Step {
+class DenseDxStep final : public ProductStep<T> {
  public:
-  explicit DenseDxStep(const PlannedStep& s)
-      : dz_(s.inputs[0]),
+  DenseDxStep(const PlannedStep& s, const Plan& plan)
+      : ProductStep<T>(s, plan, /*by_rows=*/true, /*weight_is_b=*/true),
+        dz_(s.inputs[0]),
         w_(s.inputs[1]),
         saved_(s.inputs.size() > 2 ? s.inputs[2] : Location{-1, 0}),
         dx_(s.outputs[0]),
-        batched_(s.output_types[0].batched),
-        lines_(lines_of(s.input_types[0])),
         in_(s.input_types[1].dims[0]),
         out_(s.input_types[1].dims[1]) {
     const Activation activation = activation_of(s.node);
     finish_ = {finish_backward<T>,
                nullptr,
-               kernels<T>().unary_backward[static_cast<std::size_t>(activation.f)],
+               this->kernels_.unary_backward[static_cast<std::size_t>(activation.f)],
                nullptr,
                in_,
                static_cast<T>(activation.alpha)};
   }
 
-  void run(const Frame& f, const Worker& w) const override {
-    const auto [r, j] = block_share(f, w, batched_, lines_, in_);
-    if (r.begin == r.end || j.begin == j.end) return;
-    const std::int64_t at = r.begin * in_ + j.begin;
-    Finish<T> finish = finish_;
-    Product<T> p{r.end - r.begin,
-                 j.end - j.begin,
-                 out_,
-                 f.at<const T>(dz_) + r.begin * out_,
-                 out_,
-                 1,
-                 f.at<const T>(w_) + j.begin * out_,
-                 1,
-                 out_,
-                 f.at<T>(dx_) + at,
-                 in_};
+ private:
+  Product<T> shape(std::int64_t rows) const override {
+    return {this->lines(rows), in_, out_, nullptr, out_, 1, nullptr, 1, out_, nullptr, in_};
+  }
+  Product<T> whole(const Frame& f, Finish<T>& finish) const override {
+    Product<T> p = shape(f.rows);
+    p.a = f.at<const T>(dz_), p.b = f.at<const T>(w_), p.c = f.at<T>(dx_);
     if (saved_.slot >= 0) {
-      finish.saved = f.at<T>(saved_) + at;
+      finish = finish_;
+      finish.saved = f.at<T>(saved_);
       p.finish = &finish;
     }
-    kernels_.product(p, f.scratch_of<T>(w));
-  }
-  std::size_t scratch_bytes(std::int64_t capacity) const override {
-    const std::int64_t m = batched_ ? capacity * lines_ : lines_;
-    return sizeof(T) * static_cast<std::size_t>(kernels_.product_scratch(m, in_, out_));
-  }
-  const char* path(std::int64_t rows) const override {
-    const std::int64_t m = batched_ ? rows * lines_ : lines_;
-    return kernels_.product_path({m, in_, out_, nullptr, out_, 1, nullptr, 1, out_, nullptr, in_});
+    return p;
   }
 
- private:
-  const Kernels<T>& kernels_ = kernels<T>();
   Location dz_, w_, saved_, dx_;
-  bool batched_;
-  std::int64_t lines_, in_, out_;
+  std::int64_t in_, out_;
   Finish<T> finish_;
 };
 
-// dw (in, out) = x (M, in)^T dz (M, out), db (out) = ones (M)^T dz. Split over the longer side of dw; db by columns.
+// dw (in, out) = x (M, in)^T dz (M, out), db (out) = ones (M)^T dz. db is split by columns.
 template <class T>
-class DenseDwStep final : public Step {
+class DenseDwStep final : public ProductStep<T> {
  public:
-  explicit DenseDwStep(const PlannedStep& s)
-      : x_(s.inputs[0]),
+  DenseDwStep(const PlannedStep& s, const Plan& plan)
+      : ProductStep<T>(s, plan, /*by_rows=*/false, /*weight_is_b=*/false),
+        x_(s.inputs[0]),
         dz_(s.inputs[1]),
         dw_(s.outputs[0]),
         db_(s.outputs.size() > 1 ? s.outputs[1] : Location{-1, 0}),
-        batched_(s.input_types[0].batched),
-        lines_(lines_of(s.input_types[0])),
         in_(s.input_types[0].dims.back()),
         out_(s.input_types[1].dims.back()) {}
 
   void run(const Frame& f, const Worker& w) const override {
-    const std::int64_t m = batched_ ? f.rows * lines_ : lines_;
-    const bool by_rows = in_ >= out_;
-    const Range i = by_rows ? share(in_, w.id, w.count, kRowGranule) : Range{0, in_};
-    const Range j = by_rows ? Range{0, out_} : share(out_, w.id, w.count, kFlatGranule);
-    const T *x = f.at<const T>(x_), *dz = f.at<const T>(dz_);
-    if (i.begin < i.end && j.begin < j.end) {
-      const Product<T> p{i.end - i.begin,
-                         j.end - j.begin,
-                         m,
-                         x + i.begin,
-                         1,
-                         in_,
-                         dz + j.begin,
-                         out_,
-                         1,
-                         f.at<T>(dw_) + i.begin * out_ + j.begin,
-                         out_};
-      kernels_.product(p, f.scratch_of<T>(w));
-    }
+    ProductStep<T>::run(f, w);
     if (db_.slot < 0) return;
     const Range c = share(out_, w.id, w.count, kFlatGranule);
     if (c.begin < c.end) {
-      kernels_.column_sum(m, c.end - c.begin, dz + c.begin, out_, f.at<T>(db_) + c.begin, false);
+      this->kernels_.column_sum(this->lines(f.rows), c.end - c.begin, f.at<const T>(dz_) + c.begin, out_,
+                                f.at<T>(db_) + c.begin, false);
     }
-  }
-  std::size_t scratch_bytes(std::int64_t capacity) const override {
-    const std::int64_t m = batched_ ? capacity * lines_ : lines_;
-    return sizeof(T) * static_cast<std::size_t>(kernels_.product_scratch(in_, out_, m));
-  }
-  const char* path(std::int64_t rows) const override {
-    const std::int64_t m = batched_ ? rows * lines_ : lines_;
-    return kernels_.product_path({in_, out_, m, nullptr, 1, in_, nullptr, out_, 1, nullptr, out_});
   }
 
  private:
-  const Kernels<T>& kernels_ = kernels<T>();
+  Product<T> shape(std::int64_t rows) const override {
+    return {in_, out_, this->lines(rows), nullptr, 1, in_, nullptr, out_, 1, nullptr, out_};
+  }
+  Product<T> whole(const Frame& f, Finish<T>&) const override {
+    Product<T> p = shape(f.rows);
+    p.a = f.at<const T>(x_), p.b = f.at<const T>(dz_), p.c = f.at<T>(dw_);
+    return p;
+  }
+
   Location x_, dz_, dw_, db_;
-  bool batched_;
-  std::int64_t lines_, in_, out_;
+  std::int64_t in_, out_;
 };
 
 template <class T>
@@ -288,7 +313,7 @@ class MatmulStep final : public Step {
   std::size_t scratch_bytes(std::int64_t) const override {
     return sizeof(T) * static_cast<std::size_t>(kernels_.product_scratch(m_, n_, k_));
   }
-  const char* path(std::int64_t) const override {
+  std::string path(std::int64_t, int, bool) const override {
     return kernels_.product_path({m_, n_, k_, nullptr, a_row_, a_col_, nullptr, b_row_, b_col_, nullptr, n_});
   }
 
@@ -331,11 +356,11 @@ class MatmulStep final : public Step {
 }  // namespace
 
 template <class T>
-std::unique_ptr<Step> lower_product(const PlannedStep& s, const Plan&) {
+std::unique_ptr<Step> lower_product(const PlannedStep& s, const Plan& plan) {
   const std::string& name = s.node.op->name;
-  if (name == "dense") return std::make_unique<DenseStep<T>>(s);
-  if (name == "dense_dx") return std::make_unique<DenseDxStep<T>>(s);
-  if (name == "dense_dw") return std::make_unique<DenseDwStep<T>>(s);
+  if (name == "dense") return std::make_unique<DenseStep<T>>(s, plan);
+  if (name == "dense_dx") return std::make_unique<DenseDxStep<T>>(s, plan);
+  if (name == "dense_dw") return std::make_unique<DenseDwStep<T>>(s, plan);
   if (name == "dense_db") return std::make_unique<DenseDbStep<T>>(s);
   if (name == "matmul") return std::make_unique<MatmulStep<T>>(s);
   return nullptr;

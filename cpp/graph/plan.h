@@ -7,6 +7,7 @@
 
 #include "core/dtype.h"
 #include "graph/graph.h"
+#include "ops/kinds.h"
 
 namespace ranvier {
 
@@ -41,6 +42,7 @@ struct ParameterPlace {
 
 struct PlanRequest {
   DType dtype = DType::f32;
+  Precision precision = Precision::highest;
   std::int64_t capacity = 1;  // rows
   std::vector<ParameterPlace> parameters;
   int stores = 1;

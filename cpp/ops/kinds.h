@@ -64,4 +64,11 @@ inline constexpr std::array<std::string_view, 5> kRowLossNames{"mse", "mae", "hu
 enum class Optimizer : std::uint8_t { sgd, adam, adamw, rmsprop, adagrad };
 inline constexpr std::array<std::string_view, 5> kOptimizerNames{"sgd", "adam", "adamw", "rmsprop", "adagrad"};
 
+// What float32 products are made of: float32 itself, or a sum of bfloat16 parts (2, 1, 3 of them).
+enum class Precision : std::uint8_t { highest, high, medium, bf16x6 };
+inline constexpr std::array<std::string_view, 4> kPrecisionNames{"highest", "high", "medium", "bf16x6"};
+constexpr int bf16_parts(Precision p) {
+  return p == Precision::medium ? 1 : p == Precision::high ? 2 : p == Precision::bf16x6 ? 3 : 0;
+}
+
 }  // namespace ranvier

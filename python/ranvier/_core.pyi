@@ -27,27 +27,30 @@ def run(
     op: str,
     inputs: Sequence[object],
     attributes: Mapping[str, object] | None = None,
-    out: Sequence[_Array | None] | None = None,
-) -> tuple[_Array, ...]:
-    """Run one operation on arrays now.
+    out: object = None,
+    /,
+) -> Any:
+    """Run one operation on arrays now; an array, or a tuple where the operation has several outputs.
 
     All arrays of one call have one dtype, float32 or float64 (mixed: TypeError); integers, bool and lists count as
-    float64; Python scalars take the others' dtype. ``out``: C-contiguous, writable, of exactly that dtype and shape.
+    float64; Python scalars take the others' dtype. ``out``: C-contiguous, writable, of exactly that dtype and shape;
+    where there are several outputs a sequence, None for a new array.
     """
 
 def loss(
     op: str,
     pred: object,
     target: object,
-    weight: object = None,
-    reduction: str = "mean",
-    with_grad: bool = False,
-    attributes: Mapping[str, object] | None = None,
+    weight: object,
+    reduction: str,
+    with_grad: bool,
+    attributes: Mapping[str, object] | None,
+    /,
 ) -> Any:
     """A loss on arrays, checked as a model's: a float ("none": an array), or (that, dpred) with ``with_grad``."""
 
 def optimizer_step(
-    optimizer: Optimizer, param: _Array, grad: _Array, slots: Sequence[_Array | None], step: int
+    optimizer: Optimizer, param: _Array, grad: _Array, slots: Sequence[_Array | None], step: int, /
 ) -> None:
     """One update of ``param`` and ``slots`` in place (no clipping by norm)."""
 
@@ -120,13 +123,14 @@ class Network:
     def set_graph(self, purpose: str, graph: Graph) -> None:
         """purpose: "infer" (outputs), "forward" (outputs, training=True), "train" (as forward, with a loss) or
         "evaluate" (as infer, with a loss)."""
+    def set_precision(self, precision: str) -> None: ...
     def set_optimizer(self, optimizer: Optimizer, accumulate_steps: int = 1) -> None:
         """Fresh slots, step count 0. With accumulate_steps = k an update uses the mean gradient of k batches."""
     training_step: int  # training batches run, forward(training=True) included: the counter of dropout masks
     updates: int  # optimiser steps done: Adam's t
     # x and y below: one array, or a list or tuple of arrays where the graph has several.
-    def predict(self, x: object, batch_size: int | None = None, out: object = None) -> Any: ...
-    def train_step(self, x: object, y: object, sample_weight: object = None) -> float: ...
+    def predict(self, x: object, batch_size: int | None = None, out: object = None, /) -> Any: ...
+    def train_step(self, x: object, y: object, sample_weight: object = None, /) -> float: ...
     def epoch(
         self,
         purpose: str,
@@ -179,6 +183,7 @@ def num_threads() -> int: ...
 def set_num_threads(threads: int) -> None: ...
 def threading() -> str: ...
 def isa() -> str: ...
+def precisions() -> dict[str, str]: ...
 def available_isas() -> list[str]: ...
 def set_isa(name: str) -> None:
     """For tests: plans made from now on use it."""

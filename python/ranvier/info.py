@@ -31,7 +31,7 @@ def info() -> Info:
             "instruction set": f"{_core.isa()} (available: {', '.join(_core.available_isas())}; RANVIER_ISA chooses)",
             "threads": f"{_core.num_threads()} (RANVIER_NUM_THREADS or rv.set_num_threads choose)",
             "threading": f"{_core.threading()} (RANVIER_THREADING chooses)",
-            "precision": "highest (float32 throughout); high, medium and bf16x6 run as highest on this machine",
+            "precision": "; ".join(f"{name} on {unit}" for name, unit in _core.precisions().items()),
             "devices": "cpu",
         }
     )

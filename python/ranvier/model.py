@@ -17,7 +17,7 @@ from ranvier.network import RecordedGraph, building
 from ranvier.tensor import Array, LayerCall, Placeholder, Shape, Tensor, format_shape, ordered, record, trace
 
 _DTYPES = {"float32": "float32", "float64": "float64"}
-_PRECISIONS = dict.fromkeys(("highest", "high", "medium", "bf16x6"))  # the others run as the first, so far
+_PRECISIONS = dict.fromkeys(("highest", "high", "medium", "bf16x6"))
 
 
 def Input(shape: Any, name: str | None = None) -> Tensor:
@@ -92,8 +92,12 @@ class Model(RecordedGraph):
         optimizer: a name or an ``rv.Optimizer``. loss: a name, an ``rv.Loss`` or a function (pred, target) -> one value
         a row; for several outputs a list, or one for all, and ``loss_weights`` weigh their sum. metrics: names or
         functions (pred, target) -> float. dtype: "float32", "float64" or None, as before ("float32" at first).
-        precision: "highest", "high", "medium", "bf16x6"; so far all run as "highest". accumulate_steps: the number of
-        batches whose mean gradient makes an update.
+        precision of the float32 products of dense layers, everything else is float32: "highest" float32 too;
+        "bf16x6" sums of three bfloat16 parts, with float32's errors; "high" of two, about 5e-6; "medium" bfloat16
+        operands, about 2e-3 (each the root mean square of the error over that of the product). They need a processor with AMX
+        ("medium" AVX-512 BF16 at least) and run as "highest" elsewhere: ``rv.info()`` and ``model.plan()`` say so.
+        Products of infinite, near-infinite or tiny (below 1e-27) values are computed in float32. accumulate_steps: the
+        number of batches whose mean gradient makes an update.
 
         Raises ValueError for what is misspelt or out of range; the model then stays as it was.
         """
@@ -119,6 +123,7 @@ class Model(RecordedGraph):
 
         self._optimizer, self.losses, self.metrics = chosen_optimizer, chosen, measures
         self._accumulate_steps = int(accumulate_steps)
+        self._precision = precision
         self._settings = {
             "metrics": list(metrics),
             "precision": precision,
@@ -130,6 +135,7 @@ class Model(RecordedGraph):
             self.convert(dtype)
         if self._network is not None:
             self._network.set_optimizer(chosen_optimizer, self._accumulate_steps)
+            self._network.set_precision(precision)
 
     def _loss(self, outputs: Sequence[Tensor], targets: Sequence[Tensor], weight: Tensor) -> Tensor:
         """The weighted sum over the outputs of each one's loss, the weighted mean of its rows; shape ()."""

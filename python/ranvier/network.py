@@ -33,6 +33,7 @@ class RecordedGraph(Layer):
         self._network: _core.Network | None = None
         self._optimizer: optim.Optimizer | None = None  # None: not compiled
         self._accumulate_steps = 1
+        self._precision = "highest"
         self._targets: list[str] | None = None  # kinds of the targets that the train graph is for
         self._train_step: Any = None  # the network's, once that graph is set
 
@@ -97,6 +98,7 @@ class RecordedGraph(Layer):
             self._targets = self._train_step = None
             if self._optimizer is not None:
                 network.set_optimizer(self._optimizer, self._accumulate_steps)
+                network.set_precision(self._precision)
             self._network = network
 
     def _find_layers(self) -> None:

@@ -30,7 +30,8 @@ using namespace ranvier;
 namespace {
 
 int failures = 0;
-std::string self;  // this program
+std::string self;                                     // this program
+const std::string kEmulator = RANVIER_TEST_EMULATOR;  // the command before it, where this machine cannot run it
 
 void check(bool ok, const char* what, int line) {
   if (ok) return;
@@ -198,7 +199,7 @@ void test_fork() {
 // The output of this program, called with `arguments` and the variables given.
 std::string output_of(const std::string& variables, const std::string& arguments) {
   const std::string command = "env -u OMP_NUM_THREADS -u RANVIER_NUM_THREADS -u RANVIER_THREADING -u RANVIER_ISA " +
-                              variables + " '" + self + "' " + arguments;
+                              variables + " " + kEmulator + " '" + self + "' " + arguments;
   std::string output;
   FILE* pipe = popen(command.c_str(), "r");
   for (int c; (c = std::fgetc(pipe)) != EOF;) output += static_cast<char>(c);
@@ -272,9 +273,10 @@ void test_dispatch() {
     CHECK(&cpu::table() == table);
     CHECK(table->f32.product != nullptr && table->f64.product != nullptr);
   }
-  CHECK(std::string(tables[0]->isa) == "reference" && std::string(tables[1]->isa) == "baseline");
+  const std::string common = tables[1]->isa;  // every machine of the architecture has it
+  CHECK(std::string(tables[0]->isa) == "reference" && (common == "baseline" || common == "neon"));
   CHECK(output_of("", "isa") == best->isa);
-  CHECK(contains(output_of("RANVIER_ISA=sse9", "isa"), "RANVIER_ISA: expected one of reference, baseline"));
+  CHECK(contains(output_of("RANVIER_ISA=sse9", "isa"), "RANVIER_ISA: expected one of reference, " + common));
   CHECK(contains(output_of("RANVIER_ISA=amx", "isa"), "lacks amx"));
   CHECK(contains(message_of<ValueError>([] { cpu::set_isa(""); }), "set_isa: expected one of"));
   CHECK(&cpu::table() == best);  // a refused name changes nothing
@@ -298,7 +300,7 @@ int main(int argc, char** argv) {
   test_team(1000);
   test_busy_team();
   test_subnormals();
-  test_fork();
+  if (kEmulator.empty()) test_fork();  // qemu 7.2 aborts where the child of a fork starts a thread
   test_threading_choice();
   test_num_threads();
   test_dispatch();

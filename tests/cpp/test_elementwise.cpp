@@ -61,7 +61,7 @@ void check_unary(Unary f, std::int64_t n) {
   std::vector<double> exact(x.size()), terms;
   const std::string name{kUnaryNames[index]};
 
-  // No function is worse than 3 ulp (test_math.cpp), but for gelu and gelu_tanh, which are that good in ulp of x. The
+  // No function is worse than 3.4 ulp (test_math.cpp), but for gelu and gelu_tanh, which are that good in ulp of x. The
   // reference in float rounds twice more.
   for (const T v : x) terms.push_back(f == Unary::gelu || f == Unary::gelu_tanh ? std::abs(double{v}) : 0);
   reference.unary[index](n, to_double(x).data(), exact.data(), alpha);

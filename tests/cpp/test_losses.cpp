@@ -165,33 +165,36 @@ void check_row_values() {
 // A problem of cross-entropy: labels or probabilities, with or without weights and smoothing.
 template <class T>
 struct Problem {
-  std::vector<std::int32_t> labels;
+  Guarded<std::int32_t> labels_room;
+  std::int32_t* labels;
   std::vector<T> logits, target, weight, drow;
   bool by_label, weighted;
   T smoothing;
 
   Problem(std::int64_t rows, std::int64_t n, bool label, bool with_weight, double label_smoothing)
-      : logits(uniform<T>(rows * n, -6, 6)),
+      : labels_room(rows),
+        labels(labels_room.array(rows)),
+        logits(uniform<T>(rows * n, -6, 6)),
         target(uniform<T>(rows * n, 0, 1)),
         weight(uniform<T>(n, 0.25, 2)),
         drow(uniform<T>(rows, -1, 1)),
         by_label(label),
         weighted(with_weight),
         smoothing(static_cast<T>(label_smoothing)) {
-    for (std::int64_t i = 0; i < rows; ++i) labels.push_back(static_cast<std::int32_t>(random_bits() % n));
+    for (std::int64_t i = 0; i < rows; ++i) labels[i] = static_cast<std::int32_t>(random_bits() % n);
   }
   template <class U>
   CrossEntropy<U> operator()(std::int64_t n, const U* t, const U* w) const {
-    return {n, by_label ? labels.data() : nullptr, by_label ? nullptr : t, weighted ? w : nullptr,
-            static_cast<U>(smoothing)};
+    return {n, by_label ? labels : nullptr, by_label ? nullptr : t, weighted ? w : nullptr, static_cast<U>(smoothing)};
   }
 };
 
 template <class T>
 void check_cross_entropy(bool by_label, bool weighted, double smoothing) {
   for (const std::int64_t n : counts())
-    for (const std::int64_t rows : {0, 1, 3}) {
-      if (n == 0) continue;  // no class, no row
+    for (const std::int64_t rows : {0, 1, 3, 20}) {
+      if (n == 0) continue;                       // no class, no row
+      if (rows == 20 && n > kSumLanes) continue;  // more than one vector of narrow rows
       const Problem<T> p(rows, n, by_label, weighted, smoothing);
       const std::vector<double> target = to_double(p.target), weight = to_double(p.weight);
       std::vector<double> exact(static_cast<std::size_t>(rows + rows * n)), tolerance(exact.size());
@@ -228,6 +231,14 @@ void check_cross_entropy(bool by_label, bool weighted, double smoothing) {
                k.cross_entropy(rows, ce, x[0], x[1], nullptr, out[3]);
                expect(same(out[0], out[2], rows) && same(out[1], out[3], rows * n),
                       name + ": one output alone is another");
+               for (std::int64_t row = 0; row < rows; ++row) {
+                 const CrossEntropy<T> one{n, by_label ? ce.labels + row : nullptr,
+                                           by_label ? nullptr : ce.target + row * n, ce.class_weight,
+                                           ce.label_smoothing};
+                 k.cross_entropy(1, one, x[0] + row * n, x[1] + row, out[2] + row, out[3] + row * n);
+               }
+               expect(same(out[0], out[2], rows) && same(out[1], out[3], rows * n),
+                      name + " on " + table.isa + ": a row alone is another");
              });
         if (n > 40 || rows != 3) return;
         const std::vector<double> logits = to_double(p.logits), drow = to_double(p.drow);

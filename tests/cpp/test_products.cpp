@@ -1,5 +1,6 @@
 // Every instruction set's products and column sums against the reference: the same bits, except on the baseline, which
-// has no fused multiply-add. All arrays end at a page that cannot be touched.
+// has no fused multiply-add; with B packed once, the same bits as without. All arrays end at a page that cannot be
+// touched.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -41,7 +42,7 @@ constexpr std::int64_t kMost = 1200 * 1200;
 
 template <class T>
 struct Arrays {
-  Guarded<T> a{kMost}, b{kMost}, c{kMost}, bias{kMost}, saved{kMost}, scratch{8 * kMost};
+  Guarded<T> a{kMost}, b{kMost}, c{kMost}, bias{kMost}, saved{kMost}, packed{kMost}, scratch{8 * kMost};
   void fill(T* x, std::int64_t n, bool integers) {
     for (std::int64_t i = 0; i < n; ++i)
       x[i] = integers ? static_cast<T>(static_cast<int>(random_bits() % 7) - 3)
@@ -117,14 +118,66 @@ void compare(const Table& table, const std::string& name, std::int64_t K, const 
   }
 }
 
+// The problem with its B packed, all panels but the first before that: none depends on the others.
+template <class T>
+Problem<T> with_packed_b(const Kernels<T>& kernels, Problem<T> problem) {
+  Product<T>& p = problem.p;
+  T* packed = problem.arrays.packed.array(packed_size(p.K, p.N));
+  const std::int64_t panels = (p.N + kPanel - 1) / kPanel;
+  kernels.pack_b(p.K, p.N, p.b, p.b_row, p.b_col, std::min<std::int64_t>(1, panels), panels, packed);
+  kernels.pack_b(p.K, p.N, p.b, p.b_row, p.b_col, 0, std::min<std::int64_t>(1, panels), packed);
+  p.b = packed, p.b_row = p.b_col = 0, p.packed = true;
+  return problem;
+}
+
 template <class T>
 void check(Arrays<T>& arrays, const Case& s) {
   Problem<T> problem(arrays, s);
   const std::vector<T> expected = problem(kernels_of<T>(reference_table()), s.options & kFinish);
   each_table([&](const Table& table) {
     if (is_reference(table)) return;
-    compare(table, s.name(), s.K, problem(kernels_of<T>(table), s.options & kFinish), expected);
+    const Kernels<T>& kernels = kernels_of<T>(table);
+    compare(table, s.name(), s.K, problem(kernels, s.options & kFinish), expected);
+    compare(table, s.name() + ", B packed", s.K, with_packed_b(kernels, problem)(kernels, s.options & kFinish),
+            expected);
   });
+}
+
+// What pack_b writes, by the words of kernels.h, and that it stops at a panel's end.
+template <class T>
+void check_packing(Arrays<T>& arrays) {
+  for (std::int64_t K : {0, 1, 3, 4, 5, 19, 64})
+    for (std::int64_t N : {0, 1, 2, 7, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100, 128, 129, 150, 200})
+      for (int form : {0, 1, 2}) {  // rows contiguous, columns contiguous, neither
+        const std::int64_t size = K * N * (form == 2 ? 2 : 1);
+        T* b = arrays.b.array(size);
+        arrays.fill(b, size, false);
+        const std::int64_t b_row = form == 0 ? N : form == 1 ? 1 : 2 * N, b_col = form == 0 ? 1 : form == 1 ? K : 2;
+        std::vector<T> expected;
+        for (std::int64_t j = 0; j < N; j += 64)
+          for (std::int64_t k = 0; k < K; ++k)
+            for (std::int64_t i = j; i < j + 64 && i < (N + 15) / 16 * 16; ++i)
+              expected.push_back(i < N ? b[k * b_row + i * b_col] : T(0));
+        const std::string name =
+            "pack_b K " + std::to_string(K) + " N " + std::to_string(N) + " form " + std::to_string(form);
+        if (packed_size(K, N) != static_cast<std::int64_t>(expected.size())) fail(name + ": packed_size");
+        each_table([&](const Table& table) {
+          const auto pack = [&](std::int64_t first, std::int64_t last, T* out) {
+            kernels_of<T>(table).pack_b(K, N, b, b_row, b_col, first, last, out);
+          };
+          T* out = arrays.packed.array(packed_size(K, N));
+          const std::int64_t panels = (N + 63) / 64;
+          pack(0, panels, out);
+          if (copy(out, packed_size(K, N)) != expected) fail(where<T>(table, name));
+          for (std::int64_t panel = 0; panel + 1 < panels; ++panel) {  // a panel that ends at the page
+            T* const end = arrays.packed.array(0);
+            std::fill(end - 64 * K, end, T(-1));
+            pack(panel, panel + 1, end - (panel + 1) * 64 * K);
+            if (!std::equal(end - 64 * K, end, expected.begin() + panel * 64 * K))
+              fail(where<T>(table, name + ": panel ") + std::to_string(panel));
+          }
+        });
+      }
 }
 
 template <class T>
@@ -209,6 +262,26 @@ void check_parts(Arrays<T>& arrays) {
               fail(where<T>(table, kFormNames[static_cast<int>(form)]) + ", N " + std::to_string(N) + ": parts of " +
                    std::to_string(rows) + " x " + std::to_string(columns) + " differ from the whole");
           }
+        // The same with B packed, in parts of whole panels; the last one ends with B.
+        const Problem<T> packed = with_packed_b(kernels, problem);
+        for (std::int64_t rows : {1, 2, 31})
+          for (std::int64_t columns : {kPanel, 3 * kPanel}) {
+            std::vector<T> c = problem.old_c;
+            for (std::int64_t i = 0; i < M; i += rows)
+              for (std::int64_t j = 0; j < N; j += columns) {
+                Product<T> p = packed.p;
+                p.M = std::min(rows, M - i);
+                p.N = std::min(columns, N - j);
+                p.a += i * p.a_row;
+                p.b += j * K;
+                p.bias += j;
+                p.c = c.data() + i * p.ldc + j;
+                kernels.product(p, scratch.data());
+              }
+            if (std::memcmp(c.data(), whole.data(), c.size() * sizeof(T)) != 0)
+              fail(where<T>(table, kFormNames[static_cast<int>(form)]) + ", B packed, N " + std::to_string(N) +
+                   ": parts of " + std::to_string(rows) + " x " + std::to_string(columns) + " differ from the whole");
+          }
       });
     }
 }
@@ -219,6 +292,7 @@ template <class T>
 void check_large(Arrays<T>& arrays) {
   for (const Case& s : {Case{1030, 300, 530, Form::kForward, kWide}, Case{1030, 260, 300, Form::kInput, kAccumulate},
                         Case{1100, 520, 270, Form::kWeight, kAccumulate | kBias}, Case{512, 512, 512, Form::kWeight, 0},
+                        Case{600, 700, 600, Form::kForward, kBias}, Case{600, 700, 600, Form::kWeight, kAccumulate},
                         Case{200, 1100, 300, Form::kInput, kBias}}) {
     Problem<T> problem(arrays, s, true);
     const Product<T>& p = problem.p;
@@ -235,11 +309,16 @@ void check_large(Arrays<T>& arrays) {
     }
     each_table([&](const Table& table) {
       if (is_reference(table)) return;
-      const std::vector<T> c = problem(kernels_of<T>(table), false);
-      for (std::int64_t i = 0; i < s.M; ++i) {
-        double sum = 0;
-        for (std::int64_t j = 0; j < s.N; ++j) sum += c[i * p.ldc + j] * t[j];
-        if (sum != expected[i]) return fail(where<T>(table, s.name()) + ": row " + std::to_string(i) + " is wrong");
+      const Kernels<T>& kernels = kernels_of<T>(table);
+      for (const bool packed : {false, true}) {
+        const std::vector<T> c = (packed ? with_packed_b(kernels, problem) : problem)(kernels, false);
+        for (std::int64_t i = 0; i < s.M; ++i) {
+          double sum = 0;
+          for (std::int64_t j = 0; j < s.N; ++j) sum += c[i * p.ldc + j] * t[j];
+          if (sum != expected[i])
+            return fail(where<T>(table, s.name()) + (packed ? ", B packed" : "") + ": row " + std::to_string(i) +
+                        " is wrong");
+        }
       }
     });
   }
@@ -291,6 +370,7 @@ template <class T>
 void check_all() {
   Arrays<T> arrays;
   check_reference<T>();
+  check_packing(arrays);
   check_shapes(arrays);
   check_nan_and_zero(arrays);
   check_parts(arrays);

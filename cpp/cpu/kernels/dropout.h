@@ -40,8 +40,8 @@ RANVIER_INLINE Words reverse(Words a) {
 }
 #else
 RANVIER_INLINE Words multiply_even(Words a, Words b) {
-  const Pairs x = reinterpret_cast<Pairs>(a), y = reinterpret_cast<Pairs>(b);
-  return reinterpret_cast<Words>((x & 0xffffffff) * (y & 0xffffffff));
+  return reinterpret_cast<Words>(
+      vmull_u32(vmovn_u64(reinterpret_cast<Pairs>(a)), vmovn_u64(reinterpret_cast<Pairs>(b))));
 }
 RANVIER_INLINE Words reverse(Words a) { return Words{a[3], a[2], a[1], a[0]}; }
 #endif

@@ -13,19 +13,34 @@
 namespace ranvier::cpu::RANVIER_ISA_NAMESPACE {
 namespace {
 
+// In this order NaN passes.
+template <class V, class T>
+RANVIER_INLINE V clamp(V x, T bound) {
+  return min(broadcast(bound), max(broadcast(-bound), x));
+}
+
+// Sigmoids go through e^-|x|: it does not overflow, and both sides keep their digits.
 template <class V>
 RANVIER_INLINE V sigmoid(V x) {
-  return 1 / (1 + exp(-x));
+  const V e = exp_nonpositive(-abs(x));
+  return (x > 0 ? 1 + V{} : e) / (1 + e);
 }
-// sigmoid(x) and 1 - sigmoid(x), neither by a subtraction that cancels.
 template <class V>
 struct Sigmoids {
-  V plus, minus;
+  V plus, minus;  // of x, of -x
 };
 template <class V>
 RANVIER_INLINE Sigmoids<V> sigmoids(V x) {
-  const V e = exp(-abs(x)), large = 1 / (1 + e), small = e / (1 + e);
+  const V e = exp_nonpositive(-abs(x)), large = 1 / (1 + e), small = e * large;
   return {x > 0 ? large : small, x > 0 ? small : large};
+}
+// x sigmoid(w), w of x's sign and at least its size. Bounds on x where the sigmoid is 0 anyway make it 0 at -infinity.
+template <class T>
+inline constexpr T kSigmoidEnd = 1000;
+template <class T>
+RANVIER_INLINE Vec<T> times_sigmoid(Vec<T> x, Vec<T> w) {
+  const Vec<T> e = exp_nonpositive(-abs(w));
+  return (x > 0 ? x : max(broadcast(-kSigmoidEnd<T>), x) * e) / (1 + e);
 }
 
 // gelu_tanh(x) = x (1 + tanh(w / 2)) / 2 = x sigmoid(w), w = 2 sqrt(2 / pi) (x + 0.044715 x^3) = x (k1 + k3 x^2).
@@ -46,13 +61,16 @@ RANVIER_INLINE Vec<T> value(Vec<T> x, Vec<T> alpha) {
   if constexpr (f == Unary::cosh) return cosh(x);
   if constexpr (f == Unary::relu) return max(zero, x);  // in this order NaN passes
   if constexpr (f == Unary::leaky_relu) return x > 0 ? x : alpha * x;
-  if constexpr (f == Unary::elu) return x > 0 ? x : alpha * expm1_nonpositive(min(zero, x));
+  if constexpr (f == Unary::elu) return x > 0 ? x : alpha * expm1_nonpositive(x);
   if constexpr (f == Unary::sigmoid) return sigmoid(x);
   if constexpr (f == Unary::tanh) return tanh(x);
-  if constexpr (f == Unary::gelu) return x * normal_cdf(x, gaussian(x));
-  if constexpr (f == Unary::gelu_tanh) return x / (1 + exp(-x * fma(kGelu3<T> * x, x, broadcast(kGelu1<T>))));
-  if constexpr (f == Unary::silu) return x / (1 + exp(-x));
-  if constexpr (f == Unary::softplus) return max(zero, x) + log1p_unit(exp(-abs(x)));
+  if constexpr (f == Unary::gelu) {
+    const Vec<T> above = max(broadcast(-kGaussianEnd<T>), x), c = min(broadcast(kGaussianEnd<T>), above);
+    return above * normal_cdf(c, gaussian(c));
+  }
+  if constexpr (f == Unary::gelu_tanh) return times_sigmoid<T>(x, x * fma(kGelu3<T> * x, x, broadcast(kGelu1<T>)));
+  if constexpr (f == Unary::silu) return times_sigmoid<T>(x, x);
+  if constexpr (f == Unary::softplus) return max(zero, x) + log1p_unit(exp_nonpositive(-abs(x)));
 }
 
 // dy f'(x), from saved = y or x as saved_by(f) says.
@@ -72,17 +90,19 @@ RANVIER_INLINE Vec<T> derivative(Vec<T> dy, Vec<T> saved, Vec<T> alpha) {
   if constexpr (f == Unary::sigmoid) return dy * (y * (1 - y));
   if constexpr (f == Unary::tanh) return dy * fma(-y, y, one);
   if constexpr (f == Unary::gelu) {
-    const Vec<T> e = gaussian(x);
-    return dy * fma(x, T(0.3989422804014327) * e, normal_cdf(x, e));  // 1 / sqrt(2 pi)
+    const Vec<T> c = clamp(x, kGaussianEnd<T>), e = gaussian(c);
+    return dy * fma(c, T(0.3989422804014327) * e, normal_cdf(c, e));  // 1 / sqrt(2 pi)
   }
   if constexpr (f == Unary::gelu_tanh) {
-    const auto s = sigmoids(x * fma(kGelu3<T> * x, x, broadcast(kGelu1<T>)));
-    const Vec<T> u = x * s.minus;  // before x^2, which may overflow
-    return dy * (s.plus * (1 + fma(3 * kGelu3<T> * x, u * x, kGelu1<T> * u)));
+    const Vec<T> c = clamp(x, kSigmoidEnd<T>), square = c * c;
+    const auto s = sigmoids(c * fma(broadcast(kGelu3<T>), square, broadcast(kGelu1<T>)));
+    const Vec<T> slope = fma(broadcast(3 * kGelu3<T>), square, broadcast(kGelu1<T>));  // of the argument
+    return dy * (s.plus * fma(c * s.minus, slope, one));
   }
   if constexpr (f == Unary::silu) {
-    const auto s = sigmoids(x);
-    return dy * (s.plus * fma(x, s.minus, one));
+    const Vec<T> c = clamp(x, kSigmoidEnd<T>);
+    const auto s = sigmoids(c);
+    return dy * (s.plus * fma(c, s.minus, one));
   }
   if constexpr (f == Unary::softplus) return dy * sigmoid(x);
 }

@@ -1,9 +1,10 @@
 // Matrix products. One register tile serves every form: it takes A at any strides, and B with contiguous rows, so a B
-// whose columns are contiguous in k is transposed into scratch first. Nothing else is packed: copying A (for X^T dY) or
-// a B that has contiguous rows made no size faster and most slower, measured up to 2048 x 768 x 1536.
+// whose columns are contiguous in k is packed (copies() below says what else is).
 //
-// Loops: blocks of columns, whose chunk of B stays in L2; chunks of k; panels of rows, whose A stays in L1; panels of
-// columns, which stream from L2. So a panel of rows is finished while it is in L1.
+// Loops: blocks of columns, whose chunk of B stays in L2; blocks of rows, whose A and C stay there too; chunks of k;
+// panels of rows, whose A stays in L1; panels of columns, which stream from L2. So a panel of rows is finished while it
+// is in L1. While the first panels of rows are computed, the block of B that comes next is fetched into L2: with
+// M = 128 and weights that lie in L3 or memory, this takes AVX-512 from 88 to 97 % of the peak.
 #pragma once
 
 #include <cstdint>
@@ -15,21 +16,27 @@
 namespace ranvier::cpu::RANVIER_ISA_NAMESPACE {
 namespace {
 
-// The highest tile of each width in vectors: rows x vectors accumulators, a row of B, one element of A. Wider than four
-// is for a single row, which needs eight chains of fma to keep two units busy.
+// The highest tile of each width in vectors: rows x vectors accumulators, a row of B, one element of A. Wider than two
+// (three, four) vectors is for one or two rows, which else have not the eight chains of fma that keep two units busy.
+#if defined(__aarch64__)
+inline constexpr bool k32Registers = true;
+#else
 inline constexpr bool k32Registers = RANVIER_VECTOR_BYTES == 64;
+#endif
+// GCC 12 spills one of NEON's 6 x 4. With 16 registers 4 x 3 is level where B is at hand, but 6 x 2 reads half as many
+// bytes of B and never parts of cache lines: 1.3 times as fast where B comes from L3.
+inline constexpr int kMaxVectors = RANVIER_VECTOR_BYTES == 64 ? 4 : k32Registers ? 3 : 2;
 inline constexpr int kMaxRows[] = {
-    0, k32Registers ? 24 : 12, k32Registers ? 12 : 6, k32Registers ? 8 : 4, k32Registers ? 6 : 1, 1, 1, 1, 1};
-inline constexpr int kMaxVectors = k32Registers ? 4 : 3, kMaxVectorsOfOneRow = 8;
-RANVIER_INLINE std::int64_t widest_panel(std::int64_t M) { return M == 1 ? kMaxVectorsOfOneRow : kMaxVectors; }
+    0, k32Registers ? 24 : 12, k32Registers ? 12 : 6, k32Registers ? 8 : 2, kMaxVectors == 4 ? 6 : 2, 1, 1, 1, 1};
+RANVIER_INLINE std::int64_t widest_panel(std::int64_t M) { return M == 1 ? 8 : M == 2 ? 4 : kMaxVectors; }
 
 // AVX-512 masks cost nothing; elsewhere only the tiles of a tail pay for them.
 inline constexpr bool kAlwaysMask = RANVIER_VECTOR_BYTES == 64;
 
 template <class T>
 inline constexpr std::int64_t kBlockColumns = 1024 / sizeof(T);  // kChunk rows of B take 256 KB of L2
-inline constexpr std::int64_t kTotalRows = 1024;  // rows whose sums are kept apart from C, where it holds old values
-inline constexpr std::int64_t kColumnRows = 128;  // rows at a time where the vectors run along the rows
+inline constexpr std::int64_t kBlockRows = 256;                  // kChunk columns of A, and C, take as much again
+inline constexpr std::int64_t kColumnRows = 128;                 // rows at a time where the vectors run along the rows
 
 RANVIER_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 RANVIER_INLINE std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -42,16 +49,19 @@ RANVIER_INLINE std::int64_t equal_part(std::int64_t n, std::int64_t parts) {
 template <class T>
 struct Chunk {
   const Product<T>& p;
-  const T* a;  // at the chunk's first k
+  const T* a;  // at row 0 and the chunk's first k
+  std::int64_t a_row, a_col;
   std::int64_t K;
   T* total;  // at (0, 0): the sums of the chunks before; C itself, or scratch where C's values are still to be added
   std::int64_t ld_total;
   bool first, last;
 };
 
-// (kRows, K) x (K, kVectors vectors), of which the last has n lanes: the product's rows from i, columns from j.
+// (kRows, K) x (K, kVectors vectors), of which the last has n lanes: the product's rows from i, columns from j. So many
+// elements ahead of each row of B lies what is wanted soon.
 template <class T, int kRows, int kVectors, bool kMask>
-void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std::int64_t b_row, std::int64_t n) {
+void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std::int64_t b_row, std::int64_t n,
+          std::int64_t ahead) {
   constexpr std::int64_t L = kLanes<T>;
   const Product<T>& p = chunk.p;
   Vec<T> acc[kRows][kVectors];
@@ -74,7 +84,7 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
   each([](Vec<T>& x, int, int) __attribute__((always_inline)) { x = Vec<T>{}; });
   // One pointer for three rows: base + {0, 1, 2} * stride are addresses that cost no instruction.
   constexpr int kPointers = (kRows + 2) / 3;
-  const std::int64_t a_row = p.a_row, a_col = p.a_col;
+  const std::int64_t a_row = chunk.a_row, a_col = chunk.a_col;
   const T* a[kPointers];
 #pragma GCC unroll 8
   for (int q = 0; q < kPointers; ++q) a[q] = chunk.a + (i + 3 * q) * a_row;
@@ -90,6 +100,8 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
     }
 #pragma GCC unroll 8
     for (int q = 0; q < kPointers; ++q) a[q] += a_col;
+    // One row reads B as fast as it comes; a prefetch would only take turns with its loads (0.85 times as fast).
+    if constexpr (kRows > 1) __builtin_prefetch(b + ahead, 0, 2);
     b += b_row;
   }
 
@@ -115,7 +127,7 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
 }
 
 template <class T>
-using Tile = void(const Chunk<T>&, std::int64_t, std::int64_t, const T*, std::int64_t, std::int64_t);
+using Tile = void(const Chunk<T>&, std::int64_t, std::int64_t, const T*, std::int64_t, std::int64_t, std::int64_t);
 
 template <class T, int kVectors, bool kMask, class Rows = std::make_integer_sequence<int, kMaxRows[kVectors]>>
 struct Tiles;
@@ -146,7 +158,7 @@ RANVIER_INLINE void for_panels(std::int64_t N, std::int64_t widest, Panel&& pane
   }
 }
 
-// --- Packing of B.
+// --- Packing.
 
 #if defined(__clang__)
 #define RANVIER_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -214,26 +226,58 @@ __attribute__((noinline)) void pack_transposed(std::int64_t K, Column column, T*
   }
 }
 
-// out: panels of (K, vectors) one after another.
 template <class T>
-void pack(std::int64_t K, std::int64_t N, const T* b, std::int64_t b_row, std::int64_t b_col, std::int64_t widest,
-          T* out) {
+void pack_b(std::int64_t K, std::int64_t N, const T* b, std::int64_t b_row, std::int64_t b_col, std::int64_t first,
+            std::int64_t last, T* out) {
   constexpr std::int64_t L = kLanes<T>;
-  for_panels<T>(N, widest, [&](std::int64_t j, std::int64_t vectors, std::int64_t tail) {
-    const std::int64_t ld = vectors * L;
-    for (std::int64_t v = 0; v < vectors; ++v) {
-      const std::int64_t n = v < vectors - 1 ? L : tail;
-      const T* from = b + (j + v * L) * b_col;
-      T* to = out + j * K + v * L;
-      if (b_row == 1 && n == L)
-        pack_transposed(K, [=](std::int64_t i) { return from + i * b_col; }, to, ld);
-      else if (b_row == 1)
-        pack_transposed(K, [=](std::int64_t i) { return from + smaller(i, n - 1) * b_col; }, to, ld);
-      else
-        for (std::int64_t k = 0; k < K; ++k)
-          for (std::int64_t i = 0; i < L; ++i) to[k * ld + i] = from[k * b_row + smaller(i, n - 1) * b_col];
+  for (std::int64_t j = first * kPanel; j < smaller(last * kPanel, N); j += kPanel) {
+    const std::int64_t columns = smaller(kPanel, N - j), width = panel_width(columns);
+    const T* const from = b + j * b_col;
+    T* const to = out + j * K;
+    if (b_col == 1) {
+      for (std::int64_t k = 0; k < K; ++k) {
+        std::int64_t i = 0;
+        for (; i + L <= columns; i += L) store(to + k * width + i, load(from + k * b_row + i));
+        for (; i < width; i += L)
+          store(to + k * width + i, load_n(from + k * b_row + i, i < columns ? columns - i : 0));
+      }
+    } else if (b_row == 1) {
+      std::int64_t i = 0;
+      for (; i + L <= columns; i += L)
+        pack_transposed(K, [at = from + i * b_col, b_col](std::int64_t c) { return at + c * b_col; }, to + i, width);
+      for (; i < width; i += L) {
+        const std::int64_t n = i < columns ? columns - i : 0;
+        pack_transposed(K, [=](std::int64_t c) { return from + smaller(i + c, columns - 1) * b_col; }, to + i, width);
+        for (std::int64_t k = 0; k < K; ++k) store(to + k * width + i, load_n(to + k * width + i, n));
+      }
+    } else {
+      for (std::int64_t k = 0; k < K; ++k)
+        for (std::int64_t i = 0; i < width; ++i) to[k * width + i] = i < columns ? from[k * b_row + i * b_col] : 0;
     }
-  });
+  }
+}
+
+// out (K, rows): rows of an A whose columns are contiguous. Writes up to L - 1 elements behind.
+template <class T>
+void pack_a(std::int64_t K, std::int64_t rows, const T* a, std::int64_t a_col, T* out) {
+  for (std::int64_t k = 0; k < K; ++k)
+    for (std::int64_t i = 0; i < rows; i += kLanes<T>)
+      store(out + k * rows + i, load_n(a + k * a_col + i, smaller(rows - i, kLanes<T>)));
+}
+
+// What is packed for one product. A B whose rows are not contiguous must be. With 16 registers the tiles take a cache
+// line of B and one of A every six cycles; if each lies on a page of its own, so that no line is fetched in advance,
+// copying first is faster where the copy serves 64 rows of B's, or a whole block of columns of A's (AVX2 with weights
+// in L3: Y from 65 to 78 % of the peak, dW from 55 to 80 %). AVX-512 takes a line of A every 24 cycles: packing A never
+// paid, packing B neither.
+struct Copies {
+  bool a, b;
+};
+template <class T>
+RANVIER_INLINE Copies copies(const Product<T>& p) {
+  constexpr std::int64_t kFar = 2048 / sizeof(T);
+  return {!k32Registers && p.a_row == 1 && p.a_col >= kFar && p.N >= kBlockColumns<T>,
+          !p.packed && p.N > 1 && (p.b_col != 1 || (!k32Registers && p.b_row >= kFar && p.M >= 64))};
 }
 
 // --- The product.
@@ -248,34 +292,58 @@ RANVIER_INLINE void finish_rows(const Product<T>& p, std::int64_t i, std::int64_
 // Vectors along the columns of C.
 template <class T>
 void product_along_columns(const Product<T>& p, T* scratch) {
-  constexpr std::int64_t L = kLanes<T>;
-  const bool packed = p.b_col != 1 && p.N > 1;
+  constexpr std::int64_t L = kLanes<T>, kLine = 64 / sizeof(T);
+  const Copies copy = copies(p);
+  // One panel of rows reads what is packed once, front to back.
+  const std::int64_t block_columns = p.packed && p.M <= kMaxRows[kMaxVectors] ? kPanel : kBlockColumns<T>;
   // C holds the sums of the chunks so far, unless its old values are to be added after the last one.
   const bool apart = p.accumulate && p.K > kChunk;
-  const std::int64_t block_rows = apart ? smaller(p.M, kTotalRows) : p.M;
+  const std::int64_t block_rows = copy.b && !apart ? p.M : smaller(p.M, kBlockRows);  // what is copied serves all
+  const std::int64_t step = copy.b || p.packed ? kPanel : block_columns;
   T* const totals = scratch;
-  T* const panels = scratch + (apart ? block_rows * smaller(p.N, kBlockColumns<T>) : 0);
+  T* const panels = scratch + (apart ? block_rows * smaller(p.N, block_columns) : 0);
+  T a_panel[kChunk * kMaxRows[1] + L];
 
-  for (std::int64_t j0 = 0; j0 < p.N; j0 += kBlockColumns<T>) {
-    const std::int64_t N = smaller(kBlockColumns<T>, p.N - j0);
-    const std::int64_t widest = smaller(ceil_div(N, L), widest_panel(p.M));
+  for (std::int64_t j0 = 0; j0 < p.N; j0 += block_columns) {
+    const std::int64_t N = smaller(block_columns, p.N - j0);
+    const std::int64_t widest = smaller(ceil_div(smaller(N, step), L), widest_panel(p.M));
     for (std::int64_t i0 = 0; i0 < p.M; i0 += block_rows) {
       const std::int64_t end = smaller(i0 + block_rows, p.M);
       std::int64_t k0 = 0;
       do {  // once for K = 0 too
         const std::int64_t K = smaller(kChunk, p.K - k0);
-        const T* b = p.b + k0 * p.b_row + j0 * p.b_col;
-        if (packed) pack(K, N, b, p.b_row, p.b_col, widest, panels);
-        const Chunk<T> chunk{p,       p.a + k0 * p.a_col, K, apart ? totals - i0 * N - j0 : p.c, apart ? N : p.ldc,
-                             k0 == 0, k0 + K == p.K};
-        std::int64_t row_panels = ceil_div(end - i0, kMaxRows[widest]);
-        for (std::int64_t i = i0; i < end;) {
+        const T* const a = p.a + k0 * p.a_col;
+        Chunk<T> chunk{
+            p, a, p.a_row, p.a_col, K, apart ? totals - i0 * N - j0 : p.c, apart ? N : p.ldc, k0 == 0, k0 + K == p.K};
+        if (copy.b) pack_b(K, N, p.b + k0 * p.b_row + j0 * p.b_col, p.b_row, p.b_col, 0, ceil_div(N, kPanel), panels);
+        // Column j of row k of B where it lies, or of the panel that j begins in what is packed.
+        const auto b_at = [&](std::int64_t k, std::int64_t j) {
+          return p.packed ? p.b + j * p.K + k * panel_width(p.N - j) : p.b + k * p.b_row + j * p.b_col;
+        };
+        const std::int64_t next_k = chunk.last ? 0 : k0 + K;
+        const std::int64_t next_j = chunk.last && end == p.M ? j0 + block_columns : j0;
+        const bool more = !copy.b && next_j < p.N;
+        std::int64_t row_panel = 0, row_panels = ceil_div(end - i0, kMaxRows[widest]);
+        for (std::int64_t i = i0; i < end; ++row_panel) {
           const std::int64_t rows = equal_part(end - i, row_panels--);
-          for_panels<T>(N, widest, [&](std::int64_t j, std::int64_t vectors, std::int64_t n) {
-            Tile<T>* const run =
-                kAlwaysMask || n < L ? find_tile<T, true>(rows, vectors) : find_tile<T, kAlwaysMask>(rows, vectors);
-            packed ? run(chunk, i, j0 + j, panels + j * K, vectors * L, n) : run(chunk, i, j0 + j, b + j, p.b_row, n);
-          });
+          if (copy.a) {
+            pack_a(K, rows, a + i, p.a_col, a_panel);
+            chunk.a = a_panel - i;
+            chunk.a_col = rows;
+          }
+          for (std::int64_t j1 = 0; j1 < N; j1 += step) {
+            const std::int64_t width = smaller(step, N - j1);
+            const std::int64_t b_row = step == kPanel ? panel_width(width) : p.b_row;
+            const T* const b = copy.b ? panels + j1 * K : b_at(k0, j0 + j1);
+            for_panels<T>(width, widest, [&](std::int64_t j, std::int64_t vectors, std::int64_t n) {
+              // The n-th panel of rows fetches the n-th line of each row of the next block of B.
+              const bool fetch = more && row_panel < vectors * L / kLine;
+              const std::int64_t ahead = fetch ? b_at(next_k, next_j + j1) - b + row_panel * kLine : 0;
+              Tile<T>* const run =
+                  kAlwaysMask || n < L ? find_tile<T, true>(rows, vectors) : find_tile<T, kAlwaysMask>(rows, vectors);
+              run(chunk, i, j0 + j1 + j, b + j, b_row, n, ahead);
+            });
+          }
           if (chunk.last) finish_rows(p, i, rows, j0, N);
           i += rows;
         }
@@ -315,6 +383,11 @@ RANVIER_INLINE bool along_rows(std::int64_t M, std::int64_t N, std::int64_t K, b
 
 template <class T>
 void product(const Product<T>& p, T* scratch) {
+  if (p.packed && p.N <= kPanel) {  // a single panel is a matrix with contiguous rows like any other
+    Product<T> plain = p;
+    plain.packed = false, plain.b_row = panel_width(p.N), plain.b_col = 1;
+    return product(plain, scratch);
+  }
   if (along_rows<T>(p.M, p.N, p.K, p.a_row != 1))
     product_along_rows(p, scratch);
   else
@@ -324,16 +397,17 @@ void product(const Product<T>& p, T* scratch) {
 template <class T>
 const char* product_path(const Product<T>& p) {
   if (along_rows<T>(p.M, p.N, p.K, p.a_row != 1)) return "along rows";
-  return p.b_col != 1 && p.N > 1 ? "packed B" : "direct";
+  if (p.packed) return "packed weights";
+  const Copies copy = copies(p);
+  return copy.a && copy.b ? "packed A, B" : copy.a ? "packed A" : copy.b ? "packed B" : "direct";
 }
 
 template <class T>
 std::int64_t product_scratch(std::int64_t M, std::int64_t N, std::int64_t K) {
-  constexpr std::int64_t L = kLanes<T>;
-  const auto panels = [=](std::int64_t n) { return smaller(K, kChunk) * ceil_div(n, L) * L; };
   const std::int64_t columns = smaller(N, kBlockColumns<T>), rows = smaller(M, kColumnRows);
-  const std::int64_t along_columns = panels(columns) + (K > kChunk ? smaller(M, kTotalRows) * columns : 0);
-  const std::int64_t along_rows = panels(rows) + smaller(N, L - 1) * rows;
+  const std::int64_t k = smaller(K, kChunk);
+  const std::int64_t along_columns = packed_size(k, columns) + (K > kChunk ? smaller(M, kBlockRows) * columns : 0);
+  const std::int64_t along_rows = packed_size(k, rows) + smaller(N, kLanes<T> - 1) * rows;
   return along_columns > along_rows ? along_columns : along_rows;
 }
 

@@ -119,15 +119,33 @@ RANVIER_INLINE Vec<double> sqrt(Vec<double> v) {
   return reinterpret_cast<Vec<double>>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(v)));
 }
 #else
-template <class T>
-RANVIER_INLINE Vec<T> load_n(const T* p, std::int64_t n) {
-  Vec<T> v{};
-  for (std::int64_t i = 0; i < n; ++i) v[i] = p[i];
-  return v;
+// Every lane's number is a constant: one that is not goes through the stack.
+RANVIER_INLINE Vec<float> load_n(const float* p, std::int64_t n) {
+  switch (n) {
+    case 0:
+      return Vec<float>{};
+    case 1:
+      return Vec<float>{p[0]};
+    case 2:
+      return Vec<float>{p[0], p[1]};
+    case 3:
+      return Vec<float>{p[0], p[1], p[2]};
+    default:
+      return load(p);
+  }
 }
-template <class T>
-RANVIER_INLINE void store_n(T* p, Vec<T> v, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) p[i] = v[i];
+RANVIER_INLINE void store_n(float* p, Vec<float> v, std::int64_t n) {
+  if (n == 4) return store(p, v);
+  if (n > 0) p[0] = v[0];
+  if (n > 1) p[1] = v[1];
+  if (n > 2) p[2] = v[2];
+}
+RANVIER_INLINE Vec<double> load_n(const double* p, std::int64_t n) {
+  return n == 2 ? load(p) : n == 1 ? Vec<double>{p[0]} : Vec<double>{};
+}
+RANVIER_INLINE void store_n(double* p, Vec<double> v, std::int64_t n) {
+  if (n > 0) p[0] = v[0];
+  if (n > 1) p[1] = v[1];
 }
 #if defined(__aarch64__)
 RANVIER_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return vfmaq_f32(c, a, b); }

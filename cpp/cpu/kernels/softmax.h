@@ -31,8 +31,8 @@ RANVIER_INLINE Lanes<T> scale(const Lanes<T>& x, T factor) {
   return map<T>([=](Vec<T> a) { return a * factor; }, x);
 }
 template <class T>
-RANVIER_INLINE Lanes<T> exp(const Lanes<T>& x) {
-  return map<T>([](Vec<T> a) { return exp(a); }, x);
+RANVIER_INLINE Lanes<T> exp_nonpositive(const Lanes<T>& x) {
+  return map<T>([](Vec<T> a) { return exp_nonpositive(a); }, x);
 }
 
 template <class T>
@@ -52,13 +52,13 @@ void softmax(std::int64_t rows, std::int64_t n, const T* x, T* y) {
   for (std::int64_t row = 0; row < rows; ++row, x += n, y += n) {
     if (n <= kSumLanes) {
       const Lanes<T> logits = load_logits(x, Part{n});
-      const Lanes<T> e = exp(subtract(logits, fold_max(logits)));
+      const Lanes<T> e = exp_nonpositive(subtract(logits, fold_max(logits)));
       store(y, scale(e, 1 / fold_sum(e)), Part{n});
       continue;
     }
     const T shift = row_max(n, x);
     const T total = sum_groups<T>(n, [=](const Lanes<T>& lanes, std::int64_t i, auto group) {
-      const Lanes<T> e = exp(subtract(load_logits(x + i, group), shift));
+      const Lanes<T> e = exp_nonpositive(subtract(load_logits(x + i, group), shift));
       store(y + i, e, group);
       return lanes + e;
     });
@@ -85,7 +85,7 @@ void log_softmax(std::int64_t rows, std::int64_t n, const T* x, T* y) {
   for (std::int64_t row = 0; row < rows; ++row, x += n, y += n) {
     const T shift = row_max(n, x);
     const T log_total = log_of(sum_groups<T>(n, [=](const Lanes<T>& lanes, std::int64_t i, auto group) {
-      return lanes + exp(subtract(load_logits(x + i, group), shift));
+      return lanes + exp_nonpositive(subtract(load_logits(x + i, group), shift));
     }));
     each_group(0, n, [=](std::int64_t i, auto group) {
       store(y + i, subtract(subtract(load(x + i, group), shift), log_total), group);

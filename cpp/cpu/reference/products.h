@@ -10,6 +10,24 @@
 namespace ranvier::cpu::reference {
 
 template <class T>
+void pack_b(std::int64_t K, std::int64_t N, const T* b, std::int64_t b_row, std::int64_t b_col, std::int64_t first,
+            std::int64_t last, T* out) {
+  for (std::int64_t panel = first; panel < last; ++panel) {
+    const std::int64_t j = panel * kPanel, width = panel_width(N - j);
+    for (std::int64_t k = 0; k < K; ++k)
+      for (std::int64_t i = 0; i < width; ++i)
+        out[j * K + k * width + i] = j + i < N ? b[k * b_row + (j + i) * b_col] : 0;
+  }
+}
+
+template <class T>
+T element_of_b(const Product<T>& p, std::int64_t k, std::int64_t j) {
+  if (!p.packed) return p.b[k * p.b_row + j * p.b_col];
+  const std::int64_t first = j / kPanel * kPanel;
+  return p.b[first * p.K + k * panel_width(p.N - first) + j - first];
+}
+
+template <class T>
 void product(const Product<T>& p, T*) {
   for (std::int64_t i = 0; i < p.M; ++i) {
     T* c = p.c + i * p.ldc;
@@ -18,7 +36,7 @@ void product(const Product<T>& p, T*) {
       for (std::int64_t k0 = 0; k0 < p.K; k0 += kChunk) {
         T chunk = 0;
         for (std::int64_t k = k0; k < std::min(k0 + kChunk, p.K); ++k)
-          chunk = std::fma(p.a[i * p.a_row + k * p.a_col], p.b[k * p.b_row + j * p.b_col], chunk);
+          chunk = std::fma(p.a[i * p.a_row + k * p.a_col], element_of_b(p, k, j), chunk);
         x = k0 == 0 ? chunk : x + chunk;  // not 0 + chunk, which turns -0 into 0
       }
       if (p.bias) x += p.bias[j];

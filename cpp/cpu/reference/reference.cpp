@@ -18,6 +18,7 @@ constexpr Kernels<T> reference_kernels() {
       .product = product<T>,
       .product_scratch = product_scratch<T>,
       .product_path = product_path<T>,
+      .pack_b = pack_b<T>,
       .column_sum = column_sum<T>,
       .unary = unary_table<T>(),
       .unary_backward = unary_backward_table<T>(),

@@ -22,4 +22,4 @@ def apply(
             if out is not None:
                 raise TypeError(f"{op}: out= is for arrays, not for symbolic Tensors")
             return record(op, inputs, attributes)
-    return _core.run(op, inputs, attributes, None if out is None else (out,))[0]
+    return _core.run(op, inputs, attributes, out)

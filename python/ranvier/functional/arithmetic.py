@@ -30,7 +30,7 @@ def _binary(name: str, formula: str, example: str, error: str = "") -> Binary:
     def function(a: Value, b: Value, out: Array | None = None) -> Any:
         if isinstance(a, Tensor) or isinstance(b, Tensor):
             return apply(name, (a, b), None, out)
-        return _core.run(name, (a, b), None, None if out is None else (out,))[0]
+        return _core.run(name, (a, b), None, out)
 
     function.__name__ = function.__qualname__ = name
     call, result = example.split(" -> ")

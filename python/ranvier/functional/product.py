@@ -51,16 +51,16 @@ def dense(
         options = {name: value for name, value in _attributes(activation, alpha).items() if name == "alpha"}
         return ACTIVATIONS[activation](z, **options)
     if activation is None:
-        y = _core.run("dense", inputs, None, None if out is None else (out,))[0]
+        y = _core.run("dense", inputs, None, out)
         return (y, y) if return_saved else y
     if activation in _OF_ROWS:
-        y = apply(activation, _core.run("dense", inputs), None, out)
+        y = apply(activation, (_core.run("dense", inputs),), None, out)
         return (y, y) if return_saved else y
     attributes = _attributes(activation, alpha)
     if return_saved:
         attributes["save"] = True
         return _core.run("dense", inputs, attributes, None if out is None else (out, None))
-    return _core.run("dense", inputs, attributes, None if out is None else (out,))[0]
+    return _core.run("dense", inputs, attributes, out)
 
 
 def dense_backward(
@@ -87,13 +87,13 @@ def dense_backward(
         if saved is None:
             raise ValueError("dense_backward: an activation needs saved, from dense(..., return_saved=True)")
         if activation in _OF_ROWS:
-            dz = _core.run(activation + "_backward", (dy, saved))[0]
+            dz = _core.run(activation + "_backward", (dy, saved))
         else:
             attributes = _attributes(activation, alpha)
-            dz = _core.run(f"{attributes.pop('activation')}_backward", (dy, saved), attributes)[0]
-    (dx,) = _core.run("dense_dx", (dz, w), None, (out[0],))
-    (dw,) = _core.run("dense_dw", (x, dz), None, (out[1],))
-    (db,) = _core.run("dense_db", (dz,), None, (out[2],))
+            dz = _core.run(f"{attributes.pop('activation')}_backward", (dy, saved), attributes)
+    dx = _core.run("dense_dx", (dz, w), None, out[0])
+    dw = _core.run("dense_dw", (x, dz), None, out[1])
+    db = _core.run("dense_db", (dz,), None, out[2])
     return dx, dw, db
 
 
@@ -143,6 +143,6 @@ def matmul_backward(dy: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, A
         v, d = v[:, None], d[..., None]
     if u.ndim == 1:
         u, d = u[None], d[..., None, :]
-    da = _core.run("matmul", (d, v), {"transpose_b": True})[0]
-    db = _core.run("matmul", (u, d), {"transpose_a": True})[0]
+    da = _core.run("matmul", (d, v), {"transpose_b": True})
+    db = _core.run("matmul", (u, d), {"transpose_a": True})
     return sum_to(da, u.shape).reshape(shapes[0]), sum_to(db, v.shape).reshape(shapes[1])

@@ -44,15 +44,15 @@ def _unary(
     def forward(x: Tensor | ArrayLike, out: Array | None = None) -> Any:
         if isinstance(x, Tensor):
             return apply(name, (x,), None, out)
-        return _core.run(name, (x,), None, None if out is None else (out,))[0]
+        return _core.run(name, (x,), None, out)
 
     backward_op = name + "_backward"
 
-    def backward(dy: ArrayLike, saved: ArrayLike, out: Array | None = None) -> Array:
-        return _core.run(backward_op, (dy, saved), None, None if out is None else (out,))[0]
+    def backward(dy: ArrayLike, saved: ArrayLike, out: Array | None = None) -> Any:
+        return _core.run(backward_op, (dy, saved), None, out)
 
-    def backward_of_dy(dy: ArrayLike, saved: ArrayLike = 0.0, out: Array | None = None) -> Array:
-        return _core.run(backward_op, (dy,), None, None if out is None else (out,))[0]
+    def backward_of_dy(dy: ArrayLike, saved: ArrayLike = 0.0, out: Array | None = None) -> Any:
+        return _core.run(backward_op, (dy,), None, out)
 
     twin: Callable[..., Array] = backward if saved else backward_of_dy
     kinds = {"": "saved is not read", "x": "saved is x, the function's input", "y": "saved is y, the function's output"}
