@@ -11,14 +11,15 @@ import pytest
 import ranvier as rv
 from ranvier import _core
 
-# The network of the promise, and one large enough for its work to be split among threads.
+# The network of the promise, one large enough for its work to be split among threads, and one of tiny layers, whose
+# gradients are split over the batch.
 PROGRAM = """
 import hashlib
 import numpy as np
 import ranvier as rv
 
 rng = np.random.default_rng(0)
-for widths, batch, steps in (((64, 128, 64, 10), 128, 50), ((300, 700, 10), 500, 5)):
+for widths, batch, steps in (((64, 128, 64, 10), 128, 50), ((300, 700, 10), 500, 5), ((4, 8, 10), 20001, 2)):
     layers = []
     for units in widths[1:-1]:
         layers += [rv.Dense(units, activation="relu"), rv.Dropout(0.2)]

@@ -14,6 +14,7 @@ class Bf16Path {
   // keeps_b: B is packed ahead, once for many runs.
   Bf16Path(Precision, bool keeps_b);
 
+  bool runs() const { return unit_ != nullptr; }  // this machine has a unit for the precision
   // Whether it is faster than float32.
   bool pays(std::int64_t M, std::int64_t N, std::int64_t K) const;
   std::size_t shared_bytes(std::int64_t M, std::int64_t N, std::int64_t K) const;

@@ -55,7 +55,8 @@ inline std::int64_t packed_size(std::int64_t K, std::int64_t N) {
 // C (M, N) = A (M, K) B (K, N), + bias (N), + C if accumulate, max(0, .) if relu, then finish.
 // Element strides: A(i, k) = a[i * a_row + k * a_col], B(k, j) = b[k * b_row + j * b_col], C(i, j) = c[i * ldc + j].
 // In practice one of a's strides is 1 and one of b's is 1: Y = X W (a_col, b_col = 1), dX = dY W^T (a_col, b_row = 1),
-// dW = X^T dY (a_row, b_col = 1). K = 0 gives zeros (before bias).
+// dW = X^T dY (a_row, b_col = 1). K = 0 gives zeros (before bias). A chunk of k alone gives the sum that it has in
+// the whole: chunks may be computed apart and added left to right, with the same bits.
 template <class T>
 struct Product {
   std::int64_t M, N, K;

@@ -56,7 +56,8 @@ int threads_for(double flops) {
 // steps that pack together must meet anyway; and where steps are long, meeting costs nothing.
 bool Program::meets(std::int64_t rows) const {
   constexpr double kLongPlan = 1e9;
-  return rows <= kRowGranule || shared_bytes_ > 0 || plan_.flops(rows) > kLongPlan;
+  const bool packs_together = plan_.request.precision != Precision::highest && shared_bytes_ > 0;
+  return rows <= kRowGranule || packs_together || plan_.flops(rows) > kLongPlan;
 }
 
 std::string Program::path(std::size_t step, std::int64_t rows) const {

@@ -58,6 +58,10 @@ class ProductStep : public Step {
     Product<T> mine = p;
     mine.M = r.end - r.begin, mine.N = j.end - j.begin;
     mine.a += r.begin * p.a_row, mine.b += j.begin * p.b_col, mine.c += r.begin * p.ldc + j.begin;
+    if (f.packed && keeps_panels(p)) {
+      mine.b = reinterpret_cast<const T*>(f.packed + this->packed_offset) + j.begin * p.K;
+      mine.packed = true;
+    }
     if (p.bias) mine.bias += j.begin;
     if (p.finish) {
       finish = p.finish->from(r.begin, j.begin);
@@ -75,13 +79,17 @@ class ProductStep : public Step {
   }
   std::size_t packed_bytes() const override {
     const Product<T> p = shape(1);
-    return bf16_.packed_bytes(p.N, p.K);
+    return keeps_panels(p) ? sizeof(T) * static_cast<std::size_t>(packed_size(p.K, p.N)) : bf16_.packed_bytes(p.N, p.K);
   }
   void pack(const Frame& f, const Worker& w, std::byte* to) const override {
-    if constexpr (std::is_same_v<T, float>) {
-      if (packed_bytes() == 0) return;
-      Finish<T> finish;
-      bf16_.pack_b(whole(f, finish), w, to);
+    if (packed_bytes() == 0) return;
+    Finish<T> finish;
+    const Product<T> p = whole(f, finish);
+    if (keeps_panels(p)) {
+      const Range panels = share((p.N + kPanel - 1) / kPanel, w.id, w.count);
+      kernels_.pack_b(p.K, p.N, p.b, p.b_row, p.b_col, panels.begin, panels.end, reinterpret_cast<T*>(to));
+    } else if constexpr (std::is_same_v<T, float>) {
+      bf16_.pack_b(p, w, to);
     }
   }
   std::string path(std::int64_t rows, int threads, bool meet) const override {
@@ -89,6 +97,7 @@ class ProductStep : public Step {
     if (bf16_.pays(p.M, p.N, p.K)) return bf16_.name();
     const Block b = block(p, rows, meet, {0, threads, nullptr});
     p.M = b.lines.end - b.lines.begin, p.N = b.columns.end - b.columns.begin;
+    p.packed = keeps_panels(p);
     return kernels_.product_path(p);
   }
 
@@ -98,8 +107,8 @@ class ProductStep : public Step {
       : batched_(s.input_types[0].batched),
         lines_(lines_of(s.input_types[0])),
         by_rows_(by_rows),
-        bf16_(std::is_same_v<T, float> ? plan.request.precision : Precision::highest,
-              weight_is_b && plan.request.outputs_in_place) {}
+        keeps_weight_(weight_is_b && plan.request.outputs_in_place),
+        bf16_(std::is_same_v<T, float> ? plan.request.precision : Precision::highest, keeps_weight_) {}
   // The product of all rows: its sizes and strides; with its operands too.
   virtual Product<T> shape(std::int64_t rows) const = 0;
   virtual Product<T> whole(const Frame&, Finish<T>&) const = 0;
@@ -114,12 +123,14 @@ class ProductStep : public Step {
   Block block(const Product<T>& p, std::int64_t rows, bool meet, const Worker& w) const {
     if (by_rows_ && !meet) return {line_share(rows, w, batched_, lines_), {0, p.N}};
     if (p.M >= p.N && p.M > kRowGranule) return {share(p.M, w.id, w.count, kRowGranule), {0, p.N}};
-    return {{0, p.M}, share(p.N, w.id, w.count, kFlatGranule)};
+    return {{0, p.M}, share(p.N, w.id, w.count, keeps_panels(p) ? kPanel : kFlatGranule)};
   }
+  // Whether B is kept in panels for float32: where it is a row of panels or less, it is one as it stands.
+  bool keeps_panels(const Product<T>& p) const { return keeps_weight_ && !bf16_.runs() && p.N > kPanel; }
 
   bool batched_;
   std::int64_t lines_;
-  bool by_rows_;
+  bool by_rows_, keeps_weight_;
   Bf16Path bf16_;
 };
 
@@ -226,7 +237,11 @@ class DenseDwStep final : public ProductStep<T> {
         out_(s.input_types[1].dims.back()) {}
 
   void run(const Frame& f, const Worker& w) const override {
-    ProductStep<T>::run(f, w);
+    if (w.count > 1 && has_chunk_sums(f.rows) && std::max(in_, out_) < kFlatGranule * w.count) {
+      run_chunks(f, w);
+    } else {
+      ProductStep<T>::run(f, w);
+    }
     if (db_.slot < 0) return;
     const Range c = share(out_, w.id, w.count, kFlatGranule);
     if (c.begin < c.end) {
@@ -234,8 +249,37 @@ class DenseDwStep final : public ProductStep<T> {
                                 f.at<T>(db_) + c.begin, false);
     }
   }
+  std::size_t shared_bytes(std::int64_t capacity) const override {
+    const std::size_t sums =
+        has_chunk_sums(capacity) ? sizeof(T) * static_cast<std::size_t>(chunks(capacity) * in_ * out_) : 0;
+    return std::max(sums, ProductStep<T>::shared_bytes(capacity));
+  }
 
  private:
+  std::int64_t chunks(std::int64_t rows) const { return (this->lines(rows) + kChunk - 1) / kChunk; }
+  // A dW too small to be shared out, of a batch so large that its chunks are.
+  bool has_chunk_sums(std::int64_t rows) const { return in_ * out_ <= kSmall && chunks(rows) > 1; }
+  void run_chunks(const Frame& f, const Worker& w) const {
+    T* const sums = reinterpret_cast<T*>(f.shared);
+    Finish<T> finish;
+    const Product<T> p = whole(f, finish);
+    const std::int64_t n = in_ * out_, count = chunks(f.rows);
+    const Range mine = share(count, w.id, w.count);
+    for (std::int64_t c = mine.begin; c < mine.end; ++c) {
+      Product<T> chunk = p;
+      chunk.K = std::min(kChunk, p.K - c * kChunk);
+      chunk.a += c * kChunk * p.a_col, chunk.b += c * kChunk * p.b_row;
+      chunk.c = sums + c * n;
+      this->kernels_.product(chunk, f.scratch_of<T>(w));
+    }
+    w.sync();
+    const Range elements = share(n, w.id, w.count, kFlatGranule);
+    for (std::int64_t c = 0; c < count; ++c)
+      for (std::int64_t i = elements.begin; i < elements.end; ++i) p.c[i] = c == 0 ? sums[i] : p.c[i] + sums[c * n + i];
+    w.sync();  // the next step may use the same memory
+  }
+  static constexpr std::int64_t kSmall = 1024;
+
   Product<T> shape(std::int64_t rows) const override {
     return {in_, out_, this->lines(rows), nullptr, 1, in_, nullptr, out_, 1, nullptr, out_};
   }

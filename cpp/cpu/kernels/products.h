@@ -268,7 +268,7 @@ void pack_a(std::int64_t K, std::int64_t rows, const T* a, std::int64_t a_col, T
 // What is packed for one product. A B whose rows are not contiguous must be. With 16 registers the tiles take a cache
 // line of B and one of A every six cycles; if each lies on a page of its own, so that no line is fetched in advance,
 // copying first is faster where the copy serves 64 rows of B's, or a whole block of columns of A's (AVX2 with weights
-// in L3: Y from 65 to 78 % of the peak, dW from 55 to 80 %). AVX-512 takes a line of A every 24 cycles: packing A never
+// in L3: Y from 68 to 82 % of the peak, dW from 57 to 83 %). AVX-512 takes a line of A every 24 cycles: packing A never
 // paid, packing B neither.
 struct Copies {
   bool a, b;
@@ -302,7 +302,7 @@ void product_along_columns(const Product<T>& p, T* scratch) {
   const std::int64_t step = copy.b || p.packed ? kPanel : block_columns;
   T* const totals = scratch;
   T* const panels = scratch + (apart ? block_rows * smaller(p.N, block_columns) : 0);
-  T a_panel[kChunk * kMaxRows[1] + L];
+  T a_panel[k32Registers ? 1 : kChunk * kMaxRows[1] + L];  // the last block may be one vector wide
 
   for (std::int64_t j0 = 0; j0 < p.N; j0 += block_columns) {
     const std::int64_t N = smaller(block_columns, p.N - j0);
