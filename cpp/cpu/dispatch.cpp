@@ -58,9 +58,7 @@ bool has_amx() {
 }
 
 // Those of AVX-512, and products on a bfloat16 unit.
-Table with_bf16(const char* isa, const Bf16Kernels& bf16) {
-  return {isa, avx512::table.f32, avx512::table.f64, &bf16};
-}
+Table with_bf16(const char* isa, const Bf16Kernels& bf16) { return {isa, avx512::table.f32, avx512::table.f64, &bf16}; }
 #endif
 
 // ValueError where `name` is not to be had; `source` is what asked.

@@ -166,10 +166,10 @@ struct Kernels {
 
 // --- bf16.h: float32 products on units that multiply bfloat16 and add in float32.
 //
-// An operand is kept as the sum of 1, 2 or 3 bfloat16 parts (precision medium, high, bf16x6), rounded to nearest, so its
-// first 8, 16 or 24 bits. It is cut into tiles of 16 rows of A (columns of B) by 32 k, where k is innermost in pairs:
-// a tile of A is 16 rows of 16 pairs, one of B 16 pairs of rows by 16 columns. The parts of a tile follow each other,
-// the tiles of 16 rows (columns) go on along k, zeros fill the last ones.
+// An operand is kept as the sum of 1, 2 or 3 bfloat16 parts (precision medium, high, bf16x6), rounded to nearest, so
+// its first 8, 16 or 24 bits. It is cut into tiles of 16 rows of A (columns of B) by 32 k, where k is innermost in
+// pairs: a tile of A is 16 rows of 16 pairs, one of B 16 pairs of rows by 16 columns. The parts of a tile follow each
+// other, the tiles of 16 rows (columns) go on along k, zeros fill the last ones.
 inline constexpr std::int64_t kTileRows = 16, kTileK = 32, kTileElements = kTileRows * kTileK;
 inline std::int64_t bf16_elements(std::int64_t n, std::int64_t K, int parts) {
   return (n + kTileRows - 1) / kTileRows * ((K + kTileK - 1) / kTileK) * parts * kTileElements;
@@ -217,7 +217,7 @@ const Table& reference_table();
 // dispatch.cpp: the table in use. The best that the processor has, unless RANVIER_ISA (read at the first call) names
 // one; ValueError for a name unknown or a set that this machine lacks.
 const Table& table();
-void set_isa(const char* name);                  // for tests: plans made from now on use it
+void set_isa(const char* name);  // for tests: plans made from now on use it
 using Tables = std::array<const Table*, 6>;
 Tables available_tables();  // best last, null-padded
 

@@ -43,9 +43,10 @@ Program::Program(Plan plan) : plan_(std::move(plan)), constants_(static_cast<std
 }
 
 int threads_for(double flops) {
-  // Two million operations are 8 us of one core. A region with two barriers costs 0.3 us where the processors are ours,
-  // but tens of us where they are shared and a partner waits for one. Measured on a step of 2.1 million: 13 us on one
-  // thread, on two 9.6 at best and 21 to 96 beside other work.
+  // Two million operations are 8 to 17 us of one core. A region with two barriers costs 0.3 us where the processors are
+  // ours and the team is awake, but 20 us after a pause and tens where they are shared and a partner waits for one.
+  // Measured on a step of 2.1 million, on one thread and on two at best: 13 and 9.6 us (Zen 5), 25.6 and 20.4 (Zen 4:
+  // both cores read all weights, and each writes half), 21 to 96 beside other work.
   constexpr double kFlopsPerThread = 2e6;
   const double pay = flops / kFlopsPerThread;
   if (pay < 2) return 1;

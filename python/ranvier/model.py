@@ -92,9 +92,9 @@ class Model(RecordedGraph):
         optimizer: a name or an ``rv.Optimizer``. loss: a name, an ``rv.Loss`` or a function (pred, target) -> one value
         a row; for several outputs a list, or one for all, and ``loss_weights`` weigh their sum. metrics: names or
         functions (pred, target) -> float. dtype: "float32", "float64" or None, as before ("float32" at first).
-        precision of the float32 products of dense layers, everything else is float32: "highest" float32 too;
-        "bf16x6" sums of three bfloat16 parts, with float32's errors; "high" of two, about 5e-6; "medium" bfloat16
-        operands, about 2e-3 (each the root mean square of the error over that of the product). They need a processor with AMX
+        precision of the float32 products of dense layers, everything else is float32: "highest" float32 too; "bf16x6"
+        sums of three bfloat16 parts, with float32's errors; "high" of two, about 5e-6; "medium" bfloat16 operands,
+        about 2e-3 (each the root mean square of the error over that of the product). They need a processor with AMX
         ("medium" AVX-512 BF16 at least) and run as "highest" elsewhere: ``rv.info()`` and ``model.plan()`` say so.
         Products of infinite, near-infinite or tiny (below 1e-27) values are computed in float32. accumulate_steps: the
         number of batches whose mean gradient makes an update.

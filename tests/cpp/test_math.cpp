@@ -14,11 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include "core/team.h"
 #include "cpu/kernels.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 using namespace ranvier;
 using cpu::Table;
@@ -235,17 +232,7 @@ bool check_power() {
   return good;
 }
 
-// As in native calls: subnormals count as zero.
-void flush_subnormals(bool on) {
-#if defined(__x86_64__)
-  _MM_SET_FLUSH_ZERO_MODE(on ? _MM_FLUSH_ZERO_ON : _MM_FLUSH_ZERO_OFF);
-  _mm_setcsr((_mm_getcsr() & ~0x40u) | (on ? 0x40u : 0u));  // denormals are zeros
-#else
-  static_cast<void>(on);
-#endif
-}
-
-// All 2^32 floats, on every processor that this process may use.
+// All 2^32 floats, on every processor that this process may use. As in native calls subnormals count as zero.
 Found measure_all(const Function& function) {
   constexpr std::uint64_t kBlock = 1 << 14, kBlocks = (std::uint64_t{1} << 32) / kBlock;  // a block stays in L2
   std::atomic<std::uint64_t> next = 0;
@@ -253,7 +240,7 @@ Found measure_all(const Function& function) {
   std::vector<std::thread> team;
   for (Found& mine : found) {
     team.emplace_back([&] {
-      flush_subnormals(true);
+      const FlushSubnormals flush;
       std::vector<float> x(kBlock);
       for (std::uint64_t block = next++; block < kBlocks; block = next++) {
         for (std::uint64_t i = 0; i < kBlock; ++i)
@@ -280,9 +267,8 @@ int main(int argc, char** argv) {
       found = measure_all(function);
     } else {
       found = measure(function, sample);
-      flush_subnormals(true);
+      const FlushSubnormals flush;
       found.add(measure(function, sample));
-      flush_subnormals(false);
     }
     good = passed(function, found, all) && good;
     std::fflush(stdout);

@@ -109,18 +109,15 @@ void check_tails() {
   }
 }
 
-template <class T>
-void check_powers(int lowest, int highest) {
-  for (int n = lowest; n <= highest; ++n)
-    expect("power_of_two", n, power_of_two(broadcast(static_cast<T>(n)))[0], std::ldexp(T(1), n));
-  for (const T x : {T(0.5), T(1.5), T(2.5), T(-0.5), T(-1.5), T(0.4999999), T(100.5), T(-4194303.5)})
-    expect("round", 0, round(broadcast(x))[0] + 0, std::nearbyint(x) + 0);
+void check_powers() {
+  for (int n = -1022; n <= 1023; ++n)
+    expect("power_of_two", n, power_of_two(broadcast(static_cast<double>(n)))[0], std::ldexp(1., n));
 }
 
-void check_ldexp() {
-  for (int n = -252; n <= 254; ++n)
-    for (const float x : {1.0f, 0x1.fffffep0f, -0x1.555556p-1f, 0x1.000002p0f, 0.0f, INFINITY, NAN})
-      expect("ldexp", n, ldexp(broadcast(x), broadcast(static_cast<float>(n)))[0], std::ldexp(x, n));
+template <class T>
+void check_round() {
+  for (const T x : {T(0.5), T(1.5), T(2.5), T(-0.5), T(-1.5), T(0.4999999), T(100.5), T(-4194303.5)})
+    expect("round", 0, round(broadcast(x))[0] + 0, std::nearbyint(x) + 0);
 }
 
 void check_widths() {
@@ -149,9 +146,9 @@ int main() {
 #endif
   check_tails<float>();
   check_tails<double>();
-  check_powers<float>(-126, 127);
-  check_powers<double>(-1022, 1023);
-  check_ldexp();
+  check_round<float>();
+  check_round<double>();
+  check_powers();
   check_widths();
   return failures ? 1 : 0;
 }

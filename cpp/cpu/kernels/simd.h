@@ -5,8 +5,7 @@
 // Rules that hold on every instruction set (tests/cpp/test_simd.cpp):
 //   max(a, b) = a > b ? a : b and min(a, b) = a < b ? a : b, so the second operand wins where one is NaN;
 //   fma rounds once (the baseline has none: a * b + c, outside the promise of equal bits);
-//   comparisons give all-ones or all-zeros lanes of Int<T>;
-//   ldexp(v, n) = v * 2^n, rounded once, for integral n in [-252, 254].
+//   comparisons give all-ones or all-zeros lanes of Int<T>.
 #pragma once
 
 #include <cstdint>
@@ -172,6 +171,24 @@ template <class V>
 RANVIER_INLINE V min(V a, V b) {
   return a < b ? a : b;
 }
+// MAXPS and MINPS have these very rules, and GCC makes a comparison and a blend of the form above.
+#if RANVIER_VECTOR_BYTES == 64
+RANVIER_INLINE Vec<float> max(Vec<float> a, Vec<float> b) {
+  return reinterpret_cast<Vec<float>>(
+      _mm512_maskz_max_ps(kAll, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+}
+RANVIER_INLINE Vec<float> min(Vec<float> a, Vec<float> b) {
+  return reinterpret_cast<Vec<float>>(
+      _mm512_maskz_min_ps(kAll, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+}
+#elif RANVIER_VECTOR_BYTES == 32
+RANVIER_INLINE Vec<float> max(Vec<float> a, Vec<float> b) {
+  return reinterpret_cast<Vec<float>>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+}
+RANVIER_INLINE Vec<float> min(Vec<float> a, Vec<float> b) {
+  return reinterpret_cast<Vec<float>>(_mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+}
+#endif
 
 RANVIER_INLINE Int<float> bits(Vec<float> v) { return reinterpret_cast<Int<float>>(v); }
 RANVIER_INLINE Int<double> bits(Vec<double> v) { return reinterpret_cast<Int<double>>(v); }
@@ -194,19 +211,8 @@ inline constexpr double kRoundDouble = 0x1.8p52;
 RANVIER_INLINE Vec<float> round(Vec<float> v) { return (v + kRound) - kRound; }
 RANVIER_INLINE Vec<double> round(Vec<double> v) { return (v + kRoundDouble) - kRoundDouble; }
 
-// 2^n for integral n in [-126, 127] ([-1022, 1023]): the shift leaves nothing but n and the exponent's bias.
-RANVIER_INLINE Vec<float> power_of_two(Vec<float> n) { return from_bits(bits(n + (kRound + 127)) << 23); }
+// 2^n for integral n in [-1022, 1023]: the shift leaves nothing but n and the exponent's bias.
 RANVIER_INLINE Vec<double> power_of_two(Vec<double> n) { return from_bits(bits(n + (kRoundDouble + 1023)) << 52); }
-
-RANVIER_INLINE Vec<float> ldexp(Vec<float> v, Vec<float> n) {
-#if RANVIER_VECTOR_BYTES == 64
-  return reinterpret_cast<Vec<float>>(
-      _mm512_maskz_scalef_ps(kAll, reinterpret_cast<__m512>(v), reinterpret_cast<__m512>(n)));
-#else
-  const Vec<float> half = round(n * 0.5f);  // in two steps, the first exact: one scale cannot reach beyond 2^127
-  return v * power_of_two(half) * power_of_two(n - half);
-#endif
-}
 
 // The low and high halves of the lanes in double, and back.
 struct Wide {

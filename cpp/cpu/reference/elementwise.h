@@ -1,6 +1,7 @@
 // The element-wise operations as kernels.h specifies them, one element after another.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -23,6 +24,13 @@ T normal_cdf(T x) {
 template <class T>
 T gelu_tanh_argument(T x) {
   return std::sqrt(2 * std::numbers::inv_pi_v<T>) * (x + T(0.044715) * x * x * x);
+}
+
+// x, bounded where all that it multiplies is 0 (in float as in double), so that the product at an infinity is its
+// limit.
+template <class T>
+T bounded(T x) {
+  return std::clamp(x, T(-1000), T(1000));
 }
 
 template <class T>
@@ -53,11 +61,11 @@ T value(Unary f, T x, T alpha) {
     case Unary::tanh:
       return std::tanh(x);
     case Unary::gelu:
-      return x * normal_cdf(x);
+      return std::max(x, bounded(x)) * normal_cdf(x);
     case Unary::gelu_tanh:
-      return x * sigmoid(2 * gelu_tanh_argument(x));  // = x (1 + tanh(argument)) / 2
+      return std::max(x, bounded(x)) * sigmoid(2 * gelu_tanh_argument(x));  // = x (1 + tanh(argument)) / 2
     case Unary::silu:
-      return x * sigmoid(x);
+      return std::max(x, bounded(x)) * sigmoid(x);
     case Unary::softplus:
       return (0 > x ? 0 : x) + std::log1p(std::exp(-std::abs(x)));
   }
@@ -67,7 +75,7 @@ T value(Unary f, T x, T alpha) {
 // dy f'(x), from saved = y or x as saved_by(f) says.
 template <class T>
 T derivative(Unary f, T dy, T saved, T alpha) {
-  const T x = saved, y = saved;
+  const T x = saved, y = saved, b = bounded(x);
   switch (f) {
     case Unary::identity:
       return dy;
@@ -94,13 +102,13 @@ T derivative(Unary f, T dy, T saved, T alpha) {
     case Unary::tanh:
       return dy * (1 - y * y);
     case Unary::gelu:
-      return dy * (normal_cdf(x) + x * std::exp(-x * x / 2) * std::sqrt(std::numbers::inv_pi_v<T> / 2));
+      return dy * (normal_cdf(x) + b * std::exp(-b * b / 2) * std::sqrt(std::numbers::inv_pi_v<T> / 2));
     case Unary::gelu_tanh: {
-      const T u = 2 * gelu_tanh_argument(x), du = std::sqrt(8 * std::numbers::inv_pi_v<T>) * (1 + T(0.134145) * x * x);
-      return dy * sigmoid(u) * (1 + x * sigmoid(-u) * du);
+      const T u = 2 * gelu_tanh_argument(b), du = std::sqrt(8 * std::numbers::inv_pi_v<T>) * (1 + T(0.134145) * b * b);
+      return dy * sigmoid(u) * (1 + b * sigmoid(-u) * du);
     }
     case Unary::silu:
-      return dy * sigmoid(x) * (1 + x * sigmoid(-x));
+      return dy * sigmoid(x) * (1 + b * sigmoid(-b));
     case Unary::softplus:
       return dy * sigmoid(x);
   }

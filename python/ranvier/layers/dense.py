@@ -54,5 +54,5 @@ class Dense(Layer):
         self.bias = self.add_parameter("bias", (self.units,), self.bias_init) if self.use_bias else None
 
     def call(self, x: Tensor) -> Tensor:
-        y: Tensor = self.activation(F.dense(x, self.weight, self.bias))
-        return y
+        z: Tensor = F.dense(x, self.weight, self.bias)
+        return z if self.activation is F.identity else self.activation(z)
