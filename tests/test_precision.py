@@ -16,6 +16,7 @@ import pytest
 from sklearn.datasets import load_digits, load_iris
 
 import ranvier as rv
+import ranvier.functional as F
 from ranvier import _core
 from tolerances import PRECISION
 
@@ -198,6 +199,31 @@ def test_predictions_follow_every_change_of_the_parameters(precision: str, unit:
     model.compile(loss="mse", precision="highest")
     assert not np.array_equal(model.predict(x), before)
     expect_fresh()
+
+
+class Tied(rv.Layer):
+    """Its weights are computed, anew in each call."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.weight = self.add_parameter("weight", (100, int(input_shape[-1] or 0)), "glorot_uniform")
+
+    def call(self, x: rv.Tensor) -> Any:
+        return F.dense(F.dense(x, F.transpose(self.weight)), self.weight)
+
+
+@pytest.mark.parametrize("precision", ["highest", *REDUCED])
+def test_weights_that_are_computed_are_not_kept(precision: str, unit: str, rng: np.random.Generator) -> None:
+    x, w = normal(rng, 64, 70), normal(rng, 100, 70)
+    model = rv.Sequential([Tied()], input_shape=(70,), seed=0)
+    model.compile(loss="mse", precision=precision)
+    for weight in (w, 2 * w):  # powers of two change no bit but the exponent's
+        model.set_parameters({"tied_0.weight": weight})
+        for _ in range(3):
+            y = model.predict(x)
+    first = rv.Sequential([Tied()], input_shape=(70,), seed=0)
+    first.compile(loss="mse", precision=precision)
+    first.set_parameters({"tied_0.weight": w})
+    np.testing.assert_array_equal(y, 4 * first.predict(x))
 
 
 @pytest.mark.parametrize("precision", ["highest", *REDUCED])

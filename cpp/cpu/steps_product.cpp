@@ -51,7 +51,8 @@ class ProductStep : public Step {
     Finish<T> finish;
     const Product<T> p = whole(f, finish);
     if constexpr (std::is_same_v<T, float>) {
-      if (bf16_.pays(p.M, p.N, p.K) && bf16_.run(p, w, f.shared, f.packed ? f.packed + packed_offset : nullptr)) return;
+      const std::byte* const packed = keeps_weight_ ? f.packed + this->packed_offset : nullptr;
+      if (bf16_.pays(p.M, p.N, p.K) && bf16_.run(p, w, f.shared, packed)) return;
     }
     const auto [r, j] = block(p, f.rows, f.meet, w);
     if (r.begin == r.end || j.begin == j.end) return;
@@ -102,12 +103,12 @@ class ProductStep : public Step {
   }
 
  protected:
-  // weight_is_b: B is a parameter, so that a plan for inference packs it ahead.
-  ProductStep(const PlannedStep& s, const Plan& plan, bool by_rows, bool weight_is_b)
+  // b (slot -1: changes with the batch) is B: where it is a parameter, a plan for inference packs it ahead.
+  ProductStep(const PlannedStep& s, const Plan& plan, bool by_rows, Location b)
       : batched_(s.input_types[0].batched),
         lines_(lines_of(s.input_types[0])),
         by_rows_(by_rows),
-        keeps_weight_(weight_is_b && plan.request.outputs_in_place),
+        keeps_weight_(plan.request.outputs_in_place && b.slot >= plan.slots.store && b.slot < plan.slots.output),
         bf16_(std::is_same_v<T, float> ? plan.request.precision : Precision::highest, keeps_weight_) {}
   // The product of all rows: its sizes and strides; with its operands too.
   virtual Product<T> shape(std::int64_t rows) const = 0;
@@ -139,7 +140,7 @@ template <class T>
 class DenseStep final : public ProductStep<T> {
  public:
   DenseStep(const PlannedStep& s, const Plan& plan)
-      : ProductStep<T>(s, plan, /*by_rows=*/true, /*weight_is_b=*/true),
+      : ProductStep<T>(s, plan, /*by_rows=*/true, s.inputs[1]),
         x_(s.inputs[0]),
         w_(s.inputs[1]),
         b_(s.inputs.size() > 2 ? s.inputs[2] : Location{-1, 0}),
@@ -187,7 +188,7 @@ template <class T>
 class DenseDxStep final : public ProductStep<T> {
  public:
   DenseDxStep(const PlannedStep& s, const Plan& plan)
-      : ProductStep<T>(s, plan, /*by_rows=*/true, /*weight_is_b=*/true),
+      : ProductStep<T>(s, plan, /*by_rows=*/true, s.inputs[1]),
         dz_(s.inputs[0]),
         w_(s.inputs[1]),
         saved_(s.inputs.size() > 2 ? s.inputs[2] : Location{-1, 0}),
@@ -228,7 +229,7 @@ template <class T>
 class DenseDwStep final : public ProductStep<T> {
  public:
   DenseDwStep(const PlannedStep& s, const Plan& plan)
-      : ProductStep<T>(s, plan, /*by_rows=*/false, /*weight_is_b=*/false),
+      : ProductStep<T>(s, plan, /*by_rows=*/false, {-1, 0}),
         x_(s.inputs[0]),
         dz_(s.inputs[1]),
         dw_(s.outputs[0]),

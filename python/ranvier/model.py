@@ -229,8 +229,11 @@ class Model(RecordedGraph):
     def predict(self, x: Any, batch_size: int | None = None, out: Any = None) -> Any:
         """The outputs for any number of rows, as they are (logits), in the model's dtype; a tuple for several outputs.
 
-        x: (rows, ...), or a list of arrays for several inputs. batch_size: rows at a time, to save memory; the result
-        is the same to the bit. out: an array, or several, for the result.
+        x: (rows, ...), or a list of arrays for several inputs. batch_size: rows at a time, to save memory; in precision
+        "highest" the result is the same to the bit. out: an array, or several, for the result.
+
+        From the second call with the same parameters on, a copy of the weights of layers wider than 64 is kept in the
+        order in which they are read.
         """
         if batch_size is not None:
             training.check_count("predict", "batch_size", batch_size)

@@ -90,8 +90,10 @@ struct TileUnit {
             visit(own[r * Q + q] + i * 16, block.c + (r * 16 + i) * block.ldc + q * 16,
                   least(16, block.columns - q * 16));
     };
-    if (!whole && !block.first)
+    if (!whole && !block.first) {
       each_row_of_own([](float* mine, const float* c, std::int64_t n) { store(mine, load_n(c, n)); });
+      asm volatile("" : : "r"(own) : "memory");  // GCC does not know that a tile load reads memory
+    }
     const auto of_c = [&]<int r, int q>() __attribute__((always_inline)) {
       return whole ? block.c + r * 16 * block.ldc + q * 16 : own[r * Q + q];
     };
