@@ -16,6 +16,7 @@ SMALLER = {
     "iris": {"seeds": 1},
     "digits": {"seeds": 1, "epochs": 1},
     "neuron_chain": {"steps": 10},
+    "precision": {"steps": 3},
 }
 
 

@@ -139,7 +139,7 @@ import numpy as np
 import ranvier as rv
 rng = np.random.default_rng(0)
 x, y = rng.standard_normal((700, 300)).astype(np.float32), rng.integers(0, 10, 700)
-layers = [rv.Dense(700, activation="gelu"), rv.Dense(90, activation="relu"), rv.Dense(10)]
+layers = [rv.Dense(700, activation="gelu"), rv.Dense(90, activation="relu"), rv.Dense(32), rv.Dense(32), rv.Dense(10)]
 model = rv.Sequential(layers, input_shape=(300,), seed=0)
 model.compile(optimizer=rv.Adam(1e-3), loss=rv.CrossEntropy(), precision=sys.argv[1])
 history = model.fit(x, y, batch_size=350, epochs=2, progress=False)
@@ -228,18 +228,21 @@ def test_weights_that_are_computed_are_not_kept(precision: str, unit: str, rng: 
 
 @pytest.mark.parametrize("precision", ["highest", *REDUCED])
 def test_networks_learn_as_well(precision: str, unit: str) -> None:
+    # Layers and batches wide enough that no precision leaves the products to float32.
     x, y = load_digits(return_X_y=True)
     x = x / 16
-    model = rv.Sequential([rv.Dense(128, activation="relu"), rv.Dense(64, activation="relu"), rv.Dense(10)], seed=0)
+    layers = [rv.Dense(512, activation="relu"), rv.Dense(512, activation="relu"), rv.Dense(10)]
+    model = rv.Sequential(layers, seed=0)
     model.compile(optimizer=rv.Adam(1e-3), loss=rv.CrossEntropy(), metrics=["accuracy"], precision=precision)
-    model.fit(x[:1437], y[:1437], epochs=20, batch_size=64, progress=False)
+    model.fit(x[:1437], y[:1437], epochs=12, batch_size=256, progress=False)
     assert model.evaluate(x[1437:], y[1437:])["accuracy"] > 0.9
 
     x, y = load_iris(return_X_y=True)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
-    model = rv.Sequential([rv.Dense(64, activation="relu"), rv.Dense(32, activation="relu"), rv.Dense(3)], seed=0)
-    model.compile(optimizer=rv.Adam(1e-2), loss=rv.CrossEntropy(), metrics=["accuracy"], precision=precision)
-    model.fit(x, y, epochs=60, batch_size=50, progress=False)
+    layers = [rv.Dense(512, activation="relu"), rv.Dense(512, activation="relu"), rv.Dense(3)]
+    model = rv.Sequential(layers, seed=0)
+    model.compile(optimizer=rv.Adam(1e-3), loss=rv.CrossEntropy(), metrics=["accuracy"], precision=precision)
+    model.fit(x, y, epochs=40, batch_size=150, progress=False)
     assert model.evaluate(x, y)["accuracy"] > 0.95
 
 

@@ -233,9 +233,14 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
                             " (precision ", runs_as(plan_.request), "), ", table().isa, ", ", threads,
                             threads == 1 ? " thread" : " threads", ", ", threads == 1 ? 0 : barriers, " barriers\n");
   for (const auto& cells : lines) text += row_of(cells, widths);
-  text += concat("arena ", number(static_cast<double>(plan_.arena_bytes) / 1024, "%.1f"), " KiB for up to ",
-                 plan_.request.capacity, " rows, scratch ", number(static_cast<double>(scratch_bytes_) / 1024, "%.1f"),
-                 " KiB a thread, ", number(plan_.flops(rows)), " flops");
+  text += concat(
+      "arena ", number(static_cast<double>(plan_.arena_bytes) / 1024, "%.1f"), " KiB for up to ",
+      plan_.request.capacity, " rows, scratch ", number(static_cast<double>(scratch_bytes_) / 1024, "%.1f"),
+      " KiB a thread, ",
+      shared_bytes_ + packed_bytes_ == 0
+          ? ""
+          : number(static_cast<double>(shared_bytes_ + packed_bytes_) / 1024, "%.1f") + " KiB of packed operands, ",
+      number(plan_.flops(rows)), " flops");
   if (nanoseconds) text += concat(", ", number(total / 1e3), " us, ", number(plan_.flops(rows) / total), " GFLOP/s");
   return text + "\n";
 }

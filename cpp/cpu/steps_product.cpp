@@ -52,7 +52,7 @@ class ProductStep : public Step {
     const Product<T> p = whole(f, finish);
     if constexpr (std::is_same_v<T, float>) {
       const std::byte* const packed = keeps_weight_ ? f.packed + this->packed_offset : nullptr;
-      if (bf16_.pays(p.M, p.N, p.K) && bf16_.run(p, w, f.shared, packed)) return;
+      if (is_reduced(p) && bf16_.run(p, w, f.shared, packed)) return;
     }
     const auto [r, j] = block(p, f.rows, f.meet, w);
     if (r.begin == r.end || j.begin == j.end) return;
@@ -95,7 +95,7 @@ class ProductStep : public Step {
   }
   std::string path(std::int64_t rows, int threads, bool meet) const override {
     Product<T> p = shape(rows);
-    if (bf16_.pays(p.M, p.N, p.K)) return bf16_.name();
+    if (is_reduced(p)) return bf16_.name();
     const Block b = block(p, rows, meet, {0, threads, nullptr});
     p.M = b.lines.end - b.lines.begin, p.N = b.columns.end - b.columns.begin;
     p.packed = keeps_panels(p);
@@ -114,6 +114,7 @@ class ProductStep : public Step {
   virtual Product<T> shape(std::int64_t rows) const = 0;
   virtual Product<T> whole(const Frame&, Finish<T>&) const = 0;
   std::int64_t lines(std::int64_t rows) const { return batched_ ? rows * lines_ : lines_; }
+  bool is_reduced(const Product<T>& p) const { return bf16_.pays(p.M, p.N, p.K); }
 
   const Kernels<T>& kernels_ = kernels<T>();
 
@@ -259,7 +260,9 @@ class DenseDwStep final : public ProductStep<T> {
  private:
   std::int64_t chunks(std::int64_t rows) const { return (this->lines(rows) + kChunk - 1) / kChunk; }
   // A dW too small to be shared out, of a batch so large that its chunks are.
-  bool has_chunk_sums(std::int64_t rows) const { return in_ * out_ <= kSmall && chunks(rows) > 1; }
+  bool has_chunk_sums(std::int64_t rows) const {
+    return in_ * out_ <= kSmall && chunks(rows) > 1 && !this->is_reduced(shape(rows));
+  }
   void run_chunks(const Frame& f, const Worker& w) const {
     T* const sums = reinterpret_cast<T*>(f.shared);
     Finish<T> finish;
