@@ -67,8 +67,8 @@ def calls(library: str, threads: int, x: Array, w: Array, dy: Array, outs: list[
     # dense_backward gives dx, dw and db at once, so the two products are called as it calls them.
     return [
         lambda: F.dense(x, w, out=y),
-        lambda: _core.run("dense_dx", (dy, w), None, (dx,)),
-        lambda: _core.run("dense_dw", (x, dy), None, (dw,)),
+        lambda: _core.run("dense_dx", (dy, w), None, dx),
+        lambda: _core.run("dense_dw", (x, dy), None, dw),
     ]
 
 
