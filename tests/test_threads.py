@@ -199,3 +199,16 @@ def test_ctrl_c_in_the_middle_of_fit_leaves_a_usable_model() -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "interrupted\nusable\n"
         assert process.wait(60) == 0
+
+
+def test_a_small_weight_gradient_of_a_large_batch_is_the_same_for_any_number_of_threads(
+    threads: list[int], rng: np.random.Generator
+) -> None:
+    """On arrays too its chunks are shared out, and need the memory for their sums."""
+    x, dy = (rng.standard_normal((300_001, n)).astype(np.float32) for n in (4, 3))
+    found = []
+    for count in threads:
+        rv.set_num_threads(count)
+        found.append(rv.functional.dense_backward(dy, x, np.ones((4, 3), np.float32))[1])
+    for dw in found[1:]:
+        np.testing.assert_array_equal(dw, found[0])

@@ -52,6 +52,7 @@ std::shared_ptr<const Prepared> prepare(const Op& op, const Attributes& attribut
     plan.request.dtype = dtype;
     made->lowered = cpu::lower(step, plan);
     made->scratch_bytes = align_up(made->lowered->scratch_bytes(1));
+    made->shared_bytes = made->lowered->shared_bytes(1);
   }
   return recent = std::move(made);
 }
@@ -68,7 +69,9 @@ void execute(const Prepared& prepared, std::span<const Operand> inputs, std::spa
   std::copy(outputs.begin(), outputs.end(), slot);
   const int threads = cpu::threads_for(prepared.flops);
   const Buffer scratch(prepared.scratch_bytes * static_cast<std::size_t>(threads));
-  const cpu::Frame frame{base.data(), 1, scratch.data(), prepared.scratch_bytes, 0, 0, nullptr};
+  cpu::Frame frame{base.data(), 1, scratch.data(), prepared.scratch_bytes, 0, 0, nullptr};
+  const Buffer shared(prepared.shared_bytes);
+  frame.shared = shared.data();
   parallel(threads, [&](Worker& worker) { prepared.lowered->run(frame, worker); });
 }
 

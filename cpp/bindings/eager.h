@@ -13,6 +13,7 @@ struct Prepared {
   std::unique_ptr<cpu::Step> lowered;  // null: the output is the input under another shape
   double flops = 0;
   std::size_t scratch_bytes = 0;
+  std::size_t shared_bytes = 0;  // of all workers together
 };
 
 // An input: its memory, and the shape that the operation sees.
