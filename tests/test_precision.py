@@ -8,7 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,7 @@ REDUCED = ["bf16x6", "high", "medium"]
 UNITS = [isa for isa in ("avx512", "avx512_bf16", "amx") if isa in _core.available_isas()] or [_core.isa()]
 
 
-@pytest.fixture(params=UNITS)
-def unit(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
+on_each_unit = pytest.mark.parametrize("isa", UNITS, indirect=True)
 
 
 def dense(a: Any, b: Any, precision: str, **layer: Any) -> rv.Sequential:
@@ -94,7 +89,8 @@ def error(got: Any, a: Any, b: Any) -> float:
 
 
 @pytest.mark.parametrize("data", IN_RANGE)
-def test_errors_stay_within_the_promise(data: str, unit: str, rng: np.random.Generator) -> None:
+@on_each_unit
+def test_errors_stay_within_the_promise(data: str, isa: str, rng: np.random.Generator) -> None:
     a, b = (x.astype(np.float32) for x in IN_RANGE[data](rng))
     float32 = max(error(dense(a, b, "highest").predict(a), a, b), error(a @ b, a, b))  # ours, the BLAS's
     for precision in REDUCED:
@@ -105,8 +101,9 @@ def test_errors_stay_within_the_promise(data: str, unit: str, rng: np.random.Gen
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @pytest.mark.parametrize("data", OUT_OF_RANGE)
 @pytest.mark.parametrize("precision", REDUCED)
+@on_each_unit
 def test_values_without_bfloat16_parts_are_multiplied_in_float32(
-    data: str, precision: str, unit: str, rng: np.random.Generator
+    data: str, precision: str, isa: str, rng: np.random.Generator
 ) -> None:
     a, b = (x.astype(np.float32) for x in OUT_OF_RANGE[data](rng))
     # Bias, activation and a second layer that has nothing to hide: only the product falls back, nothing else changes.
@@ -119,7 +116,8 @@ def test_values_without_bfloat16_parts_are_multiplied_in_float32(
     assert re.search(r"[12] times? in float32", str(model.plan(batch_size=256)))
 
 
-def test_the_plan_and_info_name_the_unit(unit: str, rng: np.random.Generator) -> None:
+@on_each_unit
+def test_the_plan_and_info_name_the_unit(isa: str, rng: np.random.Generator) -> None:
     a, b = normal(rng, 256, 512), normal(rng, 512, 256)
     for precision in ["highest", *REDUCED]:
         runs_on = _core.precisions()[precision]
@@ -171,7 +169,8 @@ def test_training_gives_the_same_bits_for_any_number_of_threads(precision: str, 
 
 
 @pytest.mark.parametrize("precision", ["highest", *REDUCED])
-def test_predictions_follow_every_change_of_the_parameters(precision: str, unit: str, rng: np.random.Generator) -> None:
+@on_each_unit
+def test_predictions_follow_every_change_of_the_parameters(precision: str, isa: str, rng: np.random.Generator) -> None:
     """Packed copies of the weights are made anew; one row and many, first call and later ones."""
     x, y = normal(rng, 64, 130), normal(rng, 64, 70)
     model = rv.Sequential([rv.Dense(150, activation="relu"), rv.Dense(70)], input_shape=(130,), seed=0)
@@ -212,7 +211,8 @@ class Tied(rv.Layer):
 
 
 @pytest.mark.parametrize("precision", ["highest", *REDUCED])
-def test_weights_that_are_computed_are_not_kept(precision: str, unit: str, rng: np.random.Generator) -> None:
+@on_each_unit
+def test_weights_that_are_computed_are_not_kept(precision: str, isa: str, rng: np.random.Generator) -> None:
     x, w = normal(rng, 64, 70), normal(rng, 100, 70)
     model = rv.Sequential([Tied()], input_shape=(70,), seed=0)
     model.compile(loss="mse", precision=precision)
@@ -227,7 +227,8 @@ def test_weights_that_are_computed_are_not_kept(precision: str, unit: str, rng: 
 
 
 @pytest.mark.parametrize("precision", ["highest", *REDUCED])
-def test_networks_learn_as_well(precision: str, unit: str) -> None:
+@on_each_unit
+def test_networks_learn_as_well(precision: str, isa: str) -> None:
     # Layers and batches wide enough that no precision leaves the products to float32.
     x, y = load_digits(return_X_y=True)
     x = x / 16

@@ -77,11 +77,9 @@ std::vector<std::string> available_isas() {
 // What each precision runs on: a bfloat16 unit, or float32 where this machine has none for it.
 py::dict precisions() {
   py::dict units;
-  const cpu::Bf16Kernels* bf16 = cpu::table().bf16;
   for (std::size_t i = 0; i < kPrecisionNames.size(); ++i) {
-    const int parts = bf16_parts(static_cast<Precision>(i));
-    const bool reduced = parts > 0 && bf16 && parts <= bf16->most_parts;
-    units[py::str(std::string(kPrecisionNames[i]))] = reduced ? bf16->unit : "float32";
+    const cpu::Bf16Kernels* bf16 = cpu::bf16_unit(static_cast<Precision>(i));
+    units[py::str(std::string(kPrecisionNames[i]))] = bf16 ? bf16->unit : "float32";
   }
   return units;
 }

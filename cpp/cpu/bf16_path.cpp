@@ -32,9 +32,7 @@ struct Operand {
 }  // namespace
 
 Bf16Path::Bf16Path(Precision precision, bool keeps_b)
-    : unit_(table().bf16), parts_(bf16_parts(precision)), keeps_b_(keeps_b) {
-  if (parts_ == 0 || (unit_ && parts_ > unit_->most_parts)) unit_ = nullptr;
-}
+    : unit_(bf16_unit(precision)), parts_(bf16_parts(precision)), keeps_b_(keeps_b) {}
 
 bool Bf16Path::pays(std::int64_t M, std::int64_t N, std::int64_t K) const {
   if (!unit_ || K < kTileK / 2) return false;

@@ -218,6 +218,12 @@ const Table& reference_table();
 // one; ValueError for a name unknown or a set that this machine lacks.
 const Table& table();
 void set_isa(const char* name);  // for tests: plans made from now on use it
+// Of the table in use, for a precision; null where there is none, and float32 is used.
+inline const Bf16Kernels* bf16_unit(Precision precision) {
+  const Bf16Kernels* unit = table().bf16;
+  const int parts = bf16_parts(precision);
+  return unit && parts > 0 && parts <= unit->most_parts ? unit : nullptr;
+}
 using Tables = std::array<const Table*, 6>;
 Tables available_tables();  // best last, null-padded
 

@@ -184,8 +184,7 @@ std::string number(double value, const char* format = "%.3g") {
 
 // A precision that this machine has no unit for runs as highest.
 std::string_view runs_as(const PlanRequest& request) {
-  const bool reduced =
-      request.dtype == DType::f32 && table().bf16 && bf16_parts(request.precision) <= table().bf16->most_parts;
+  const bool reduced = request.dtype == DType::f32 && bf16_unit(request.precision);
   return kPrecisionNames[static_cast<std::size_t>(reduced ? request.precision : Precision::highest)];
 }
 
