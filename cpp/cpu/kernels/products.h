@@ -55,6 +55,7 @@ struct Chunk {
   T* total;  // at (0, 0): the sums of the chunks before; C itself, or scratch where C's values are still to be added
   std::int64_t ld_total;
   bool first, last;
+  bool far;  // C lies beyond L2
 };
 
 // (kRows, K) x (K, kVectors vectors), of which the last has n lanes: the product's rows from i, columns from j. So many
@@ -81,6 +82,11 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
       store(x + v * L, y);
   };
 
+  if (chunk.far) {  // so that it comes meanwhile: dX of 3072 columns is 3 to 4 % faster
+    const T* const to = chunk.last ? p.c + i * p.ldc + j : chunk.total + i * chunk.ld_total + j;
+    for (std::int64_t r = 0; r < kRows; ++r)
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(to + r * (chunk.last ? p.ldc : chunk.ld_total) + v * L, 1);
+  }
   each([](Vec<T>& x, int, int) __attribute__((always_inline)) { x = Vec<T>{}; });
   // One pointer for three rows: base + {0, 1, 2} * stride are addresses that cost no instruction.
   constexpr int kPointers = (kRows + 2) / 3;
@@ -313,8 +319,9 @@ void product_along_columns(const Product<T>& p, T* scratch) {
       do {  // once for K = 0 too
         const std::int64_t K = smaller(kChunk, p.K - k0);
         const T* const a = p.a + k0 * p.a_col;
+        T* const total = apart ? totals - i0 * N - j0 : p.c;
         Chunk<T> chunk{
-            p, a, p.a_row, p.a_col, K, apart ? totals - i0 * N - j0 : p.c, apart ? N : p.ldc, k0 == 0, k0 + K == p.K};
+            p, a, p.a_row, p.a_col, K, total, apart ? N : p.ldc, k0 == 0, k0 + K == p.K, block_rows > kBlockRows};
         if (copy.b) pack_b(K, N, p.b + k0 * p.b_row + j0 * p.b_col, p.b_row, p.b_col, 0, ceil_div(N, kPanel), panels);
         // Column j of row k of B where it lies, or of the panel that j begins in what is packed.
         const auto b_at = [&](std::int64_t k, std::int64_t j) {
