@@ -72,7 +72,9 @@ void execute(const Prepared& prepared, std::span<const Operand> inputs, std::spa
   cpu::Frame frame{base.data(), 1, scratch.data(), prepared.scratch_bytes, 0, 0, nullptr};
   const Buffer shared(prepared.shared_bytes);
   frame.shared = shared.data();
-  parallel(threads, [&](Worker& worker) { prepared.lowered->run(frame, worker); });
+  frame.threads = threads;
+  parallel(threads, prepared.lowered->parts(frame),
+           [&](int part, const Worker& worker) { prepared.lowered->run(frame, {worker.id, worker.count, part}); });
 }
 
 }  // namespace ranvier::bindings

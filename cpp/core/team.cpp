@@ -32,48 +32,82 @@ void pause() {
 #endif
 }
 
-// Returns once word differs from old. Whoever changes it does so sequentially consistent, then notifies: a notification
-// looks for sleepers, and must not look before its change is seen. The yield is for the case that the one waited for
-// needs our processor: more threads than processors, or one just woken on the waker's (barriers of 50 us otherwise). It
-// comes after a wait that balanced shares never see, since other processes take a yielded processor for a time slice:
-// yielding every microsecond, the median exit from a barrier took 17 us beside a compiler, not 0.1.
-void wait_for_change(const std::atomic<std::uint32_t>& word, std::uint32_t old) {
+// Returns once ready(word). Whoever changes it does so sequentially consistent, then notifies: a notification looks for
+// sleepers, and must not look before its change is seen. Spins for about 50 us, since neighbours arrive within
+// microseconds in a training step, then sleeps: a team that spins longer burns a processor that the caller wants back.
+// The yield is for the case that the one waited for needs our processor: more threads than processors, or one just
+// woken on the waker's (waits of 50 us otherwise). It comes after a wait that balanced shares never see, since other
+// processes take a yielded processor for a time slice: yielding every microsecond, the median wait took 17 us beside a
+// compiler, not 0.1.
+template <class Ready>
+void wait_until(const std::atomic<std::uint32_t>& word, Ready ready) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   for (Clock::duration waited{}; waited < std::chrono::microseconds(50); waited = Clock::now() - start) {
     if (waited > std::chrono::microseconds(10)) std::this_thread::yield();
     for (int i = 0; i < 32; ++i) {
-      if (word.load(std::memory_order_acquire) != old) return;
+      if (ready(word.load(std::memory_order_acquire))) return;
       pause();
     }
   }
-  word.wait(old, std::memory_order_acquire);
-}
-
-void run_worker(const Task& task, Worker worker) {
-  const FlushSubnormals flush;
-  task(worker);
+  for (;;) {
+    const std::uint32_t value = word.load(std::memory_order_acquire);
+    if (ready(value)) return;
+    word.wait(value, std::memory_order_acquire);
+  }
 }
 
 // Threads of ours, each parked on its own word. They are detached and the team is never destroyed: at exit nobody waits
 // for anybody.
+//
+// Every share of every phase is claimed before it is done, by its own worker, or by the caller once that worker has had
+// the time to come and did not. So a call begins at once while its workers wake, goes on without one that lost its
+// processor, and may be over before that one looks: what a late worker may read without a claim stays true, or is
+// marked with the number of the call.
 class NativeTeam {
  public:
-  void run(int threads, Task task) {
+  void run(int threads, int phases, const Task& task) {
     const int count = 1 + grow(threads - 1);
+    const Call call{++calls_, phases, count};
     task_ = &task;
-    count_ = count;
+    for (int id = 1; id < count; ++id) members_[id - 1]->claims.store(call.claim(0), std::memory_order_release);
+    done_.store(0);
+    call_.store(call.packed(), std::memory_order_release);
     for (int id = 1; id < count; ++id) {
-      members_[id - 1]->calls.fetch_add(1);
-      members_[id - 1]->calls.notify_one();
+      members_[id - 1]->call.store(call.number);
+      members_[id - 1]->call.notify_one();
     }
-    run_worker(task, {0, count, &barrier_});
-    barrier_.wait(count);
+    const FlushSubnormals flush;
+    for (int phase = 0; phase < phases; ++phase) {
+      do_share(call, phase, 0);
+      if (is_done(call, phase)) continue;
+      for (int id = 1; id < count; ++id) {
+        if (claim(*members_[id - 1], call, phase)) do_share(call, phase, id);
+      }
+      wait_until(done_, [&](std::uint32_t done) { return done >= call.shares(phase + 1); });
+    }
   }
 
  private:
+  struct Call {
+    std::uint32_t number;
+    int phases, count;
+
+    std::uint64_t packed() const {
+      return std::uint64_t{number} << 32 | static_cast<std::uint64_t>(phases) << 11 | static_cast<std::uint64_t>(count);
+    }
+    explicit Call(std::uint64_t packed)
+        : number(static_cast<std::uint32_t>(packed >> 32)),
+          phases(static_cast<int>(packed >> 11 & ((1 << 21) - 1))),
+          count(static_cast<int>(packed & ((1 << 11) - 1))) {}
+    Call(std::uint32_t number, int phases, int count) : number(number), phases(phases), count(count) {}
+    std::uint32_t shares(int phases_before) const { return static_cast<std::uint32_t>(phases_before * count); }
+    std::uint64_t claim(int phase) const { return std::uint64_t{number} << 32 | static_cast<std::uint64_t>(phase); }
+  };
+  static_assert(kMaxThreads < 1 << 11);
   struct alignas(64) Member {
-    std::atomic<std::uint32_t> calls{0};
+    std::atomic<std::uint32_t> call{0};    // the last that wants this worker
+    std::atomic<std::uint64_t> claims{0};  // of which call, of its shares which is the next to be claimed
   };
 
   // How many of `wanted` members there are; a machine that refuses more threads gets a smaller team.
@@ -90,20 +124,46 @@ class NativeTeam {
     return std::min(wanted, static_cast<int>(members_.size()));
   }
 
-  void serve(const Member& member, int id) {
-    for (std::uint32_t done = 0;; ++done) {
-      wait_for_change(member.calls, done);
-      const int count = count_;
-      run_worker(*task_, {id, count, &barrier_});
-      barrier_.wait(count);
+  void serve(Member& me, int id) {
+    for (std::uint32_t seen = 0;;) {
+      wait_until(me.call, [&](std::uint32_t number) { return number != seen; });
+      seen = me.call.load(std::memory_order_acquire);
+      const Call call(call_.load(std::memory_order_acquire));
+      const FlushSubnormals flush;
+      for (int phase = 0; phase < call.phases && is_current(call); ++phase) {
+        wait_until(done_, [&](std::uint32_t done) { return done >= call.shares(phase) || !is_current(call); });
+        if (claim(me, call, phase)) do_share(call, phase, id);
+      }
     }
   }
 
-  Barrier barrier_;
+  bool is_current(const Call& call) const { return call_.load(std::memory_order_acquire) == call.packed(); }
+
+  bool claim(Member& member, const Call& call, int phase) {
+    std::uint64_t next = call.claim(phase);
+    return member.claims.compare_exchange_strong(next, next + 1, std::memory_order_acq_rel);
+  }
+
+  void do_share(const Call& call, int phase, int id) {
+    (*task_)(phase, {id, call.count});
+    if (done_.fetch_add(1) + 1 == call.shares(phase + 1)) done_.notify_all();
+  }
+
+  // Whether the phase is done, now or within the time in which every thread that runs has claimed its share.
+  bool is_done(const Call& call, int phase) const {
+    for (int i = 0; i < kPatience; ++i) {
+      if (done_.load(std::memory_order_acquire) >= call.shares(phase + 1)) return true;
+      pause();
+    }
+    return false;
+  }
+  static constexpr int kPatience = 64;  // about a microsecond
+
   std::vector<std::unique_ptr<Member>> members_;
-  // Of the call in progress: written before the members' words, left alone until all have passed the last barrier.
-  const Task* task_ = nullptr;
-  int count_ = 0;
+  std::uint32_t calls_ = 0;
+  const Task* task_ = nullptr;  // of the call in progress, for who holds a claim
+  alignas(64) std::atomic<std::uint64_t> call_{0};
+  alignas(64) std::atomic<std::uint32_t> done_{0};  // shares of the call in progress
 };
 
 std::atomic<bool> busy{false};
@@ -121,10 +181,15 @@ void after_fork_in_child() {
 [[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
 #if defined(_OPENMP)
-void run_openmp(int threads, const Task& task) {
-  static Barrier barrier;
+void run_openmp(int threads, int phases, const Task& task) {
 #pragma omp parallel num_threads(threads)
-  run_worker(task, {omp_get_thread_num(), omp_get_num_threads(), &barrier});
+  {
+    const FlushSubnormals flush;
+    for (int phase = 0; phase < phases; ++phase) {
+      task(phase, {omp_get_thread_num(), omp_get_num_threads()});
+#pragma omp barrier
+    }
+  }
 }
 #endif
 
@@ -165,27 +230,20 @@ int configured_threads() {
 
 }  // namespace
 
-void Barrier::wait(int count) {
-  const std::uint32_t generation = generation_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(count)) {
-    arrived_.store(0, std::memory_order_relaxed);
-    generation_.store(generation + 1);
-    generation_.notify_all();
-  } else {
-    wait_for_change(generation_, generation);
+void run_team(int threads, int phases, Task task) {
+  if (threads <= 1 || busy.exchange(true, std::memory_order_acquire)) {
+    const FlushSubnormals flush;
+    for (int phase = 0; phase < phases; ++phase) task(phase, {});
+    return;
   }
-}
-
-void run_team(int threads, Task task) {
-  if (threads <= 1 || busy.exchange(true, std::memory_order_acquire)) return run_worker(task, {});
   struct Release {
     ~Release() { busy.store(false, std::memory_order_release); }
   } release;
 #if defined(_OPENMP)
-  if (threading() == Threading::openmp) return run_openmp(threads, task);
+  if (threading() == Threading::openmp) return run_openmp(threads, phases, task);
 #endif
   if (native_team == nullptr) native_team = new NativeTeam;
-  native_team->run(threads, task);
+  native_team->run(threads, phases, task);
 }
 
 int num_threads() {

@@ -1,30 +1,14 @@
 // The only place that makes threads. A native call opens one team region; kernels hold no pragma and see a Worker.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 
 namespace ranvier {
 
-// Waits in user space for about 50 us, then sleeps: neighbours arrive within microseconds in a training step, and a
-// team that spins longer burns a processor that the caller wants back.
-class Barrier {
- public:
-  void wait(int count);  // until `count` threads wait
-
- private:
-  alignas(64) std::atomic<std::uint32_t> arrived_{0};
-  alignas(64) std::atomic<std::uint32_t> generation_{0};
-};
-
 struct Worker {
   int id = 0;
   int count = 1;
-  Barrier* barrier = nullptr;
-
-  void sync() const {
-    if (count > 1) barrier->wait(count);
-  }
+  int part = 0;  // of a step that has several
 };
 
 // A borrowed callable: no allocation, lives as long as the call.
@@ -33,23 +17,29 @@ class Task {
   template <class F>
   explicit Task(F& f)
       : object_(const_cast<void*>(static_cast<const void*>(&f))),
-        call_([](void* object, Worker& worker) { (*static_cast<F*>(object))(worker); }) {}
-  void operator()(Worker& worker) const { call_(object_, worker); }
+        call_([](void* object, int phase, const Worker& worker) { (*static_cast<F*>(object))(phase, worker); }) {}
+  void operator()(int phase, const Worker& worker) const { call_(object_, phase, worker); }
 
  private:
   void* object_;
-  void (*call_)(void*, Worker&);
+  void (*call_)(void*, int, const Worker&);
 };
 
-// Runs task once on each of `threads` workers (worker 0 on the calling thread) and returns when all are done. Where
-// the team is busy with another caller, the caller runs alone (count 1): results never depend on the count.
+// Runs task once a phase as each of `threads` workers (worker 0 on the calling thread), all of a phase before any of
+// the next, and returns when all is done. A worker whose thread does not come, asleep or put off its processor, is done
+// for: what the caller waits for is work begun, never a thread. Where the team is busy with another caller, the caller
+// runs alone (count 1): results never depend on the count.
 // Subnormals count as zero on every worker; the caller's floating-point mode is restored.
-// The task must not throw.
-void run_team(int threads, Task task);
+// The task must not throw, and no worker may wait for another.
+void run_team(int threads, int phases, Task task);
 
 template <class F>
+void parallel(int threads, int phases, F&& f) {
+  run_team(threads, phases, Task(f));
+}
+template <class F>
 void parallel(int threads, F&& f) {
-  run_team(threads, Task(f));
+  parallel(threads, 1, [&](int, const Worker& worker) { f(worker); });
 }
 
 // available_processors() unless RANVIER_NUM_THREADS or OMP_NUM_THREADS says.

@@ -58,15 +58,18 @@ void Bf16Path::pack_b(const Product<float>& p, const Worker& w, std::byte* to) c
     b.good[t] = unit_->pack_b(parts_, p.N, p.K, p.b, p.b_col, p.b_row, t, t + 1, b.tiles);
 }
 
-bool Bf16Path::run(const Product<float>& p, const Worker& w, std::byte* shared, const std::byte* packed_b) const {
+void Bf16Path::pack(const Product<float>& p, const Worker& w, std::byte* shared, const std::byte* packed_b) const {
   const Operand a(shared, p.M, p.K, parts_);
-  std::byte* const own_b = shared + Operand::bytes(p.M, p.K, parts_);
-  const Operand b(packed_b ? const_cast<std::byte*>(packed_b) : own_b, p.N, p.K, parts_);
   const Range share = ranvier::share(a.count, w.id, w.count);
   for (std::int64_t t = share.begin; t < share.end; ++t)
     a.good[t] = unit_->pack_a(parts_, p.M, p.K, p.a, p.a_row, p.a_col, t, t + 1, a.tiles);
-  if (!packed_b) pack_b(p, w, own_b);
-  w.sync();
+  if (!packed_b) pack_b(p, w, shared + Operand::bytes(p.M, p.K, parts_));
+}
+
+bool Bf16Path::multiply(const Product<float>& p, const Worker& w, std::byte* shared, const std::byte* packed_b) const {
+  const Operand a(shared, p.M, p.K, parts_);
+  std::byte* const own_b = shared + Operand::bytes(p.M, p.K, parts_);
+  const Operand b(packed_b ? const_cast<std::byte*>(packed_b) : own_b, p.N, p.K, parts_);
   // Told from the whole operands, so that no split of the work changes a bit.
   if (!a.all_good() || !b.all_good()) {
     if (w.id == 0) ++refused_;

@@ -1,4 +1,5 @@
-// The way of a step's float32 product through a bfloat16 unit: all workers pack both operands, meet, and multiply.
+// The way of a step's float32 product through a bfloat16 unit, in two parts: all workers pack both operands, then all
+// multiply.
 #pragma once
 
 #include <atomic>
@@ -21,9 +22,11 @@ class Bf16Path {
   std::size_t packed_bytes(std::int64_t N, std::int64_t K) const;
   // This worker's part of packing B ahead.
   void pack_b(const Product<float>&, const Worker&, std::byte* to) const;
-  // This worker's part of the product. False, for all workers alike, where an operand's values have no bfloat16 parts:
+  // This worker's share of packing what is not packed ahead.
+  void pack(const Product<float>&, const Worker&, std::byte* shared, const std::byte* packed_b) const;
+  // This worker's share of the product. False, for all workers alike, where an operand's values have no bfloat16 parts:
   // then nothing was written to C, and the product is to be computed in float32.
-  bool run(const Product<float>&, const Worker&, std::byte* shared, const std::byte* packed_b) const;
+  bool multiply(const Product<float>&, const Worker&, std::byte* shared, const std::byte* packed_b) const;
 
   std::string name() const;
 

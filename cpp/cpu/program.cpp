@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 
 namespace ranvier::cpu {
 
@@ -43,14 +44,34 @@ Program::Program(Plan plan) : plan_(std::move(plan)), constants_(static_cast<std
 }
 
 int threads_for(double flops) {
-  // Two million operations are 8 to 17 us of one core. A region with two barriers costs 0.3 us where the processors are
-  // ours and the team is awake, but 20 us after a pause and tens where they are shared and a partner waits for one.
-  // Measured on a step of 2.1 million, on one thread and on two at best: 13 and 9.6 us (Zen 5), 25.6 and 20.4 (Zen 4:
-  // both cores read all weights, and each writes half), 21 to 96 beside other work.
-  constexpr double kFlopsPerThread = 2e6;
+  // 5 us of one core: a team costs 0.3 us where it is awake, and nobody waits for it where it sleeps.
+  constexpr double kFlopsPerThread = 2.5e5;
   const double pay = flops / kFlopsPerThread;
   if (pay < 2) return 1;
   return std::min(num_threads(), static_cast<int>(std::min(pay, 1e6)));
+}
+
+int Program::threads(std::int64_t rows) const {
+  // Threads that read what the others wrote gain less, each further one the least.
+  constexpr double kExchanging = 2e6;
+  const double flops = plan_.flops(rows);
+  const int most = threads_for(flops);
+  if (plan_.barriers == 0 && !meets(rows)) return most;
+  return std::min(most, std::max(2, static_cast<int>(std::min(flops / kExchanging, 1e6))));
+}
+
+TeamTrial::Turn TeamTrial::next() {
+  const std::uint32_t turn = runs_.fetch_add(1, std::memory_order_relaxed) % kCycle;
+  if (turn == 0) best_[0] = best_[1] = std::numeric_limits<double>::infinity();
+  if (turn < kWake + kTimed) return {true, turn >= kWake};
+  if (turn < kWake + 2 * kTimed) return {false, true};
+  return {best_[1] <= best_[0], false};
+}
+
+void TeamTrial::add(const Turn& turn, Clock::time_point start, double flops) {
+  const double cost = std::chrono::duration<double>(Clock::now() - start).count() / flops;
+  std::atomic<double>& best = best_[turn.team];
+  if (cost < best) best = cost;  // callers at the same time may lose one
 }
 
 // Where the workers meet between any two steps, each step splits as suits it. Few rows are one block of a row split;
@@ -62,7 +83,7 @@ bool Program::meets(std::int64_t rows) const {
 }
 
 std::string Program::path(std::size_t step, std::int64_t rows) const {
-  return steps_[step]->path(rows, threads_for(plan_.flops(rows)), meets(rows));
+  return steps_[step]->path(rows, threads(rows), meets(rows));
 }
 
 std::unique_ptr<Workspace> Program::borrow() const {
@@ -116,7 +137,7 @@ void Program::pack_weights(Workspace& workspace, Frame& frame, std::uint64_t ver
       if (first && plan_.request.precision == Precision::highest) return;
       if (packed_.size() == 0) packed_ = Buffer(packed_bytes_);
       frame.base = workspace.base.data();
-      parallel(threads_for(static_cast<double>(packed_bytes_)), [&](Worker& worker) {
+      parallel(threads_for(static_cast<double>(packed_bytes_)), [&](const Worker& worker) {
         for (const auto& step : steps_) step->pack(frame, worker, packed_.data() + step->packed_offset);
       });
       packed_version_.store(version, std::memory_order_release);
@@ -125,32 +146,73 @@ void Program::pack_weights(Workspace& workspace, Frame& frame, std::uint64_t ver
   frame.packed = packed_.data();
 }
 
+void Program::find_phases(Workspace& workspace, const Frame& frame, std::size_t first, std::size_t last,
+                          bool each_step) const {
+  std::vector<Phase>& phases = workspace.phases;
+  phases.clear();
+  if (first == 0 && !workspace.gathers.empty()) phases.push_back({first, first, 0});
+  for (std::size_t i = first; i < last; ++i) {
+    const int parts = steps_[i]->parts(frame);
+    const bool meet = frame.threads > 1 && (frame.meet || plan_.steps[i].barrier);
+    if (phases.empty() || meet || each_step || parts > 1 || phases.back().part > 0) {
+      for (int part = 0; part < parts; ++part) phases.push_back({i, i + 1, part});
+    } else {
+      phases.back().last = i + 1;
+    }
+  }
+}
+
 void Program::run(Workspace& workspace, Frame frame, std::size_t first, std::size_t last, double* nanoseconds) const {
-  const int threads = threads_for(plan_.flops(frame.rows));
+  int threads = this->threads(frame.rows);
+  const double flops = plan_.flops(frame.rows);
+  const bool on_trial = threads > 1 && flops < TeamTrial::kDoubtful && first == 0 && !nanoseconds;
+  const TeamTrial::Turn turn = on_trial ? trial_.next() : TeamTrial::Turn{};
+  const TeamTrial::Clock::time_point start = turn.timed ? TeamTrial::Clock::now() : TeamTrial::Clock::time_point();
+  if (!turn.team) threads = 1;
   if (scratch_bytes_ > 0 && workspace.workers < threads) {
     workspace.scratch = Buffer(scratch_bytes_ * static_cast<std::size_t>(threads));
     workspace.workers = threads;
   }
   if (workspace.shared.size() < shared_bytes_) workspace.shared = Buffer(shared_bytes_);
-  const bool meet = meets(frame.rows);
   frame.base = workspace.base.data();
-  frame.meet = meet;
+  frame.threads = threads;
+  frame.meet = meets(frame.rows);
   frame.shared = workspace.shared.data();
   frame.scratch = workspace.scratch.data();
   frame.scratch_bytes = scratch_bytes_;
-  using Clock = std::chrono::steady_clock;
-  parallel(threads, [&](Worker& worker) {
-    if (first == 0) gather_rows(workspace, frame, worker, plan_.request.dtype);
+  if (threads == 1 && !nanoseconds) {  // nobody to meet
+    const FlushSubnormals flush;
+    if (first == 0) gather_rows(workspace, frame, {}, plan_.request.dtype);
     for (std::size_t i = first; i < last; ++i) {
-      if (meet || nanoseconds || plan_.steps[i].barrier) worker.sync();
-      const Clock::time_point start = nanoseconds ? Clock::now() : Clock::time_point();
-      steps_[i]->run(frame, worker);
-      if (!nanoseconds) continue;
-      worker.sync();
-      if (worker.id == 0) nanoseconds[i] += std::chrono::duration<double, std::nano>(Clock::now() - start).count();
+      const int parts = steps_[i]->parts(frame);
+      for (int part = 0; part < parts; ++part) steps_[i]->run(frame, {0, 1, part});
     }
-  });
+  } else {
+    run_phases(workspace, frame, first, last, nanoseconds);
+  }
   workspace.gathers.clear();  // what they read is the caller's, for this call only
+  if (turn.timed) trial_.add(turn, start, flops);
+}
+
+void Program::run_phases(Workspace& workspace, const Frame& frame, std::size_t first, std::size_t last,
+                         double* nanoseconds) const {
+  find_phases(workspace, frame, first, last, nanoseconds != nullptr);
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start;
+  const auto charge = [&](const Phase& phase) {
+    const Clock::time_point now = Clock::now();
+    if (phase.first < phase.last)
+      nanoseconds[phase.first] += std::chrono::duration<double, std::nano>(now - start).count();
+    start = now;
+  };
+  const std::vector<Phase>& phases = workspace.phases;
+  parallel(frame.threads, static_cast<int>(phases.size()), [&](int n, const Worker& worker) {
+    const Phase& phase = phases[static_cast<std::size_t>(n)];
+    if (nanoseconds && worker.id == 0) charge(n > 0 ? phases[static_cast<std::size_t>(n) - 1] : Phase{});
+    if (n == 0 && first == 0) gather_rows(workspace, frame, worker, plan_.request.dtype);
+    for (std::size_t i = phase.first; i < phase.last; ++i) steps_[i]->run(frame, {worker.id, worker.count, phase.part});
+  });
+  if (nanoseconds && !phases.empty()) charge(phases.back());
 }
 
 double Program::bytes(std::size_t i, std::int64_t rows) const {
@@ -191,7 +253,7 @@ std::string_view runs_as(const PlanRequest& request) {
 }  // namespace
 
 std::string Program::print(const std::string& title, std::int64_t rows, const double* nanoseconds) const {
-  const int threads = threads_for(plan_.flops(rows));
+  const int threads = this->threads(rows);
   const bool meet = meets(rows) && threads > 1;
   std::vector<std::vector<std::string>> lines{
       {"step", "layer", "shapes", "split", "barrier", "path", "flops", "bytes"}};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -20,17 +21,48 @@ struct GatherTask {
   std::byte* to;
 };
 
+// Steps [first, last), of the first the given part, which the workers do without meeting.
+struct Phase {
+  std::size_t first, last;
+  int part;
+};
+
 // What a run writes to besides parameters and gradients; runs at the same time have one each.
 struct Workspace {
   std::vector<GatherTask> gathers;
+  std::vector<Phase> phases;
   Buffer arena, scratch, shared;
   std::vector<Buffer> staging;   // by slot: converted or gathered inputs
   std::vector<std::byte*> base;  // by slot
   int workers = 0;               // how many scratch serves
 };
 
-// How many threads pay for so much work: tiny networks run on one and never touch the team.
+// How many threads pay for so much work that each does apart: tiny networks run on one and never touch the team.
 int threads_for(double flops);
+
+// Whether the team pays for a short plan, told by trying. Where the cores lie and who else wants them decides, no
+// system says it, and it changes: a training step of 2 million operations takes 25 us on one core, and on two of them
+// 20 where they share a cluster (55 ns from one to the other), 54 where they do not (255 ns); one of 60 million takes
+// 560, and 320 or 580. Every so many runs a few are timed on the team and a few alone, and the others go the faster
+// way.
+class TeamTrial {
+ public:
+  using Clock = std::chrono::steady_clock;
+  struct Turn {
+    bool team = true, timed = false;
+  };
+
+  static constexpr double kDoubtful = 1e8;  // operations: about a millisecond, beside which meeting costs nothing
+
+  Turn next();
+  void add(const Turn& turn, Clock::time_point start, double flops);
+
+ private:
+  // A team that slept is awake after as many runs of 5 us as take 0.15 ms.
+  static constexpr std::uint32_t kWake = 32, kTimed = 8, kCycle = 4096;
+  std::atomic<std::uint32_t> runs_ = 0;
+  std::atomic<double> best_[2] = {0, 0};  // seconds an operation, alone and on the team, of the timed runs
+};
 
 class Program {
  public:
@@ -52,6 +84,7 @@ class Program {
   void run(Workspace&, Frame, std::size_t first, std::size_t last, double* nanoseconds = nullptr) const;
   void run(Workspace& workspace, const Frame& frame) const { run(workspace, frame, 0, steps_.size()); }
 
+  int threads(std::int64_t rows) const;  // at most
   // A table of the steps for so many rows; with nanoseconds (one a step) also the measured time and rates.
   std::string print(const std::string& title, std::int64_t rows, const double* nanoseconds) const;
   std::string path(std::size_t step, std::int64_t rows) const;
@@ -60,6 +93,8 @@ class Program {
 
  private:
   bool meets(std::int64_t rows) const;
+  void find_phases(Workspace&, const Frame&, std::size_t first, std::size_t last, bool each_step) const;
+  void run_phases(Workspace&, const Frame&, std::size_t first, std::size_t last, double* nanoseconds) const;
 
   Plan plan_;
   std::vector<std::unique_ptr<Step>> steps_;
@@ -69,6 +104,7 @@ class Program {
   mutable std::atomic<Workspace*> spare_{nullptr};  // the first of the idle ones: one caller at a time needs no lock
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Workspace>> idle_;
+  mutable TeamTrial trial_;
   mutable std::mutex pack_mutex_;
   mutable Buffer packed_;
   mutable std::atomic<std::uint64_t> packed_version_ = kNever;

@@ -45,6 +45,7 @@ struct Frame {
   std::uint64_t seed;
   std::uint32_t training_step;
   const UpdateContext* update;
+  int threads = 1;                    // that the run was planned for; it may get fewer
   bool meet = true;                   // all workers meet before and after each step, so that it may split as suits it
   std::byte* shared = nullptr;        // scratch of all workers together
   const std::byte* packed = nullptr;  // the weights that steps keep packed; null: not packed
@@ -63,8 +64,10 @@ struct Frame {
 class Step {
  public:
   virtual ~Step() = default;
-  // Called by every worker; does its share. Must not throw.
+  // Does the share of this worker, of worker.part where the step has several. Must not throw.
   virtual void run(const Frame&, const Worker&) const = 0;
+  // Parts that the workers do one after the other, all of one before any of the next.
+  virtual int parts(const Frame&) const { return 1; }
   // Bytes of scratch that each worker needs for up to so many rows.
   virtual std::size_t scratch_bytes(std::int64_t /*capacity*/) const { return 0; }
   // Bytes of scratch that the workers share, for up to so many rows.

@@ -47,12 +47,16 @@ std::int64_t lines_of(const Type& type) {  // the axes between the batch and the
 template <class T>
 class ProductStep : public Step {
  public:
+  int parts(const Frame& f) const override { return bf16_.runs() && is_reduced(shape(f.rows)) ? 2 : 1; }
   void run(const Frame& f, const Worker& w) const override {
     Finish<T> finish;
     const Product<T> p = whole(f, finish);
     if constexpr (std::is_same_v<T, float>) {
-      const std::byte* const packed = keeps_weight_ ? f.packed + this->packed_offset : nullptr;
-      if (is_reduced(p) && bf16_.run(p, w, f.shared, packed)) return;
+      if (is_reduced(p)) {
+        const std::byte* const packed = keeps_weight_ ? f.packed + this->packed_offset : nullptr;
+        if (w.part == 0) return bf16_.pack(p, w, f.shared, packed);
+        if (bf16_.multiply(p, w, f.shared, packed)) return;
+      }
     }
     const auto [r, j] = block(p, f.rows, f.meet, w);
     if (r.begin == r.end || j.begin == j.end) return;
@@ -96,7 +100,7 @@ class ProductStep : public Step {
   std::string path(std::int64_t rows, int threads, bool meet) const override {
     Product<T> p = shape(rows);
     if (is_reduced(p)) return bf16_.name();
-    const Block b = block(p, rows, meet, {0, threads, nullptr});
+    const Block b = block(p, rows, meet, {0, threads});
     p.M = b.lines.end - b.lines.begin, p.N = b.columns.end - b.columns.begin;
     p.packed = keeps_panels(p);
     return kernels_.product_path(p);
@@ -238,13 +242,16 @@ class DenseDwStep final : public ProductStep<T> {
         in_(s.input_types[0].dims.back()),
         out_(s.input_types[1].dims.back()) {}
 
+  int parts(const Frame& f) const override { return sums_chunks(f) ? 2 : ProductStep<T>::parts(f); }
   void run(const Frame& f, const Worker& w) const override {
-    if (w.count > 1 && has_chunk_sums(f.rows) && std::max(in_, out_) < kFlatGranule * w.count) {
-      run_chunks(f, w);
-    } else {
+    if (!sums_chunks(f)) {
       ProductStep<T>::run(f, w);
+    } else if (w.part == 0) {
+      sum_chunks(f, w);
+    } else {
+      fold_chunks(f, w);
     }
-    if (db_.slot < 0) return;
+    if (db_.slot < 0 || w.part > 0) return;
     const Range c = share(out_, w.id, w.count, kFlatGranule);
     if (c.begin < c.end) {
       this->kernels_.column_sum(this->lines(f.rows), c.end - c.begin, f.at<const T>(dz_) + c.begin, out_,
@@ -263,12 +270,15 @@ class DenseDwStep final : public ProductStep<T> {
   bool has_chunk_sums(std::int64_t rows) const {
     return in_ * out_ <= kSmall && chunks(rows) > 1 && !this->is_reduced(shape(rows));
   }
-  void run_chunks(const Frame& f, const Worker& w) const {
+  bool sums_chunks(const Frame& f) const {
+    return f.threads > 1 && std::max(in_, out_) < kFlatGranule * f.threads && has_chunk_sums(f.rows);
+  }
+  void sum_chunks(const Frame& f, const Worker& w) const {
     T* const sums = reinterpret_cast<T*>(f.shared);
     Finish<T> finish;
     const Product<T> p = whole(f, finish);
-    const std::int64_t n = in_ * out_, count = chunks(f.rows);
-    const Range mine = share(count, w.id, w.count);
+    const std::int64_t n = in_ * out_;
+    const Range mine = share(chunks(f.rows), w.id, w.count);
     for (std::int64_t c = mine.begin; c < mine.end; ++c) {
       Product<T> chunk = p;
       chunk.K = std::min(kChunk, p.K - c * kChunk);
@@ -276,11 +286,14 @@ class DenseDwStep final : public ProductStep<T> {
       chunk.c = sums + c * n;
       this->kernels_.product(chunk, f.scratch_of<T>(w));
     }
-    w.sync();
+  }
+  void fold_chunks(const Frame& f, const Worker& w) const {
+    const T* const sums = reinterpret_cast<const T*>(f.shared);
+    T* const dw = f.at<T>(dw_);
+    const std::int64_t n = in_ * out_;
     const Range elements = share(n, w.id, w.count, kFlatGranule);
-    for (std::int64_t c = 0; c < count; ++c)
-      for (std::int64_t i = elements.begin; i < elements.end; ++i) p.c[i] = c == 0 ? sums[i] : p.c[i] + sums[c * n + i];
-    w.sync();  // the next step may use the same memory
+    for (std::int64_t c = 0; c < chunks(f.rows); ++c)
+      for (std::int64_t i = elements.begin; i < elements.end; ++i) dw[i] = c == 0 ? sums[i] : dw[i] + sums[c * n + i];
   }
   static constexpr std::int64_t kSmall = 1024;
 

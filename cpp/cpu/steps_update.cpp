@@ -12,12 +12,16 @@ class UpdateStep final : public Step {
  public:
   explicit UpdateStep(int first_store) : first_store_(first_store) {}
 
+  int parts(const Frame& f) const override { return f.update->clip_norm > 0 ? 2 : 1; }
   void run(const Frame& f, const Worker& w) const override {
     const UpdateContext& u = *f.update;
     Update numbers = u.numbers;
     if (u.clip_norm > 0) {
+      if (w.part == 0) return sum_squares(f, w);
       // PyTorch's clip_grad_norm_: gradients times min(1, max_norm / (norm + 1e-6)).
-      const double norm = std::abs(numbers.grad_scale) * std::sqrt(sum_of_squares(f, w));
+      double squares = 0;
+      for (std::int64_t c = 0; c < chunks(u); ++c) squares += u.chunk_sums[c];
+      const double norm = std::abs(numbers.grad_scale) * std::sqrt(squares);
       const double clip = u.clip_norm / (norm + 1e-6);
       if (clip < 1) numbers.grad_scale *= clip;
     }
@@ -38,23 +42,24 @@ class UpdateStep final : public Step {
   // A page of floats: two workers never write one.
   static constexpr std::int64_t kUpdateGranule = 1024;
 
-  double sum_of_squares(const Frame& f, const Worker& w) const {
+  static std::int64_t chunks(const UpdateRange& range) { return (range.count + kSumChunk - 1) / kSumChunk; }
+  static std::int64_t chunks(const UpdateContext& u) {
+    std::int64_t total = 0;
+    for (const UpdateRange& range : u.ranges) total += chunks(range);
+    return total;
+  }
+  void sum_squares(const Frame& f, const Worker& w) const {
     const UpdateContext& u = *f.update;
     std::int64_t first = 0;
     for (const UpdateRange& range : u.ranges) {
       const T* g = f.at<const T>({Slots::gradients, range.gradient_offset});
-      const std::int64_t chunks = (range.count + kSumChunk - 1) / kSumChunk;
-      const Range r = share(chunks, w.id, w.count);
+      const Range r = share(chunks(range), w.id, w.count);
       for (std::int64_t c = r.begin; c < r.end; ++c) {
         const std::int64_t n = std::min(kSumChunk, range.count - c * kSumChunk);
         u.chunk_sums[first + c] = kernels_.sum_of_squares(n, g + c * kSumChunk);
       }
-      first += chunks;
+      first += chunks(range);
     }
-    w.sync();
-    double total = 0;
-    for (std::int64_t c = 0; c < first; ++c) total += u.chunk_sums[c];
-    return total;
   }
 
   const Kernels<T>& kernels_ = kernels<T>();

@@ -5,12 +5,14 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
@@ -80,37 +82,46 @@ void test_share() {
   }
 }
 
-// Every worker adds to the sum of all the others' previous round: wrong at once if a barrier lets anyone through early.
-void test_team(int rounds) {
+// Every worker adds to the sum of all the others' previous round: wrong at once if a phase begins too early. With
+// pauses the workers sleep, come in the middle or when all is over.
+void test_team(int rounds, std::chrono::microseconds pause) {
+  constexpr int kSteps = 5;
   for (int threads : {1, 2, 3, 7}) {
     std::vector<std::int64_t> value(7), next(7);
-    std::vector<int> calls(7);
+    std::vector<int> shares(7);
     for (int round = 0; round < rounds; ++round) {
+      std::this_thread::sleep_for(pause);
       std::fill(value.begin(), value.end(), 1);
-      parallel(threads, [&](Worker& worker) {
+      parallel(threads, 2 * kSteps, [&](int phase, const Worker& worker) {
         if (worker.id == 0) CHECK(worker.count == threads);
-        ++calls[worker.id];
-        for (int step = 0; step < 5; ++step) {
-          std::int64_t sum = 0;
-          for (int i = 0; i < worker.count; ++i) sum += value[i];
-          next[worker.id] = sum;
-          worker.sync();
+        ++shares[worker.id];
+        if (phase % 2 == 0) {
+          next[worker.id] = std::accumulate(value.begin(), value.begin() + worker.count, std::int64_t{0});
+        } else {
           value[worker.id] = next[worker.id];
-          worker.sync();
         }
       });
-      for (int i = 0; i < threads; ++i) CHECK(value[i] == std::int64_t(std::pow(threads, 5)));
+      for (int i = 0; i < threads; ++i) CHECK(value[i] == std::int64_t(std::pow(threads, kSteps)));
     }
-    for (int i = 0; i < 7; ++i) CHECK(calls[i] == (i < threads ? rounds : 0));
+    for (int i = 0; i < 7; ++i) CHECK(shares[i] == (i < threads ? 2 * kSteps * rounds : 0));
   }
+}
+
+// A caller does not wait for a worker that sleeps: it does its share.
+void test_sleeping_worker() {
+  std::atomic<int> by_caller{0};
+  for (int call = 0; call < 50; ++call) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const auto caller = std::this_thread::get_id();
+    parallel(2, [&](const Worker& worker) { by_caller += worker.id == 1 && std::this_thread::get_id() == caller; });
+  }
+  CHECK(by_caller > 0 || threading() == Threading::openmp);
 }
 
 void test_busy_team() {
   std::atomic<int> inner{0};
-  parallel(2, [&](Worker& worker) {
-    parallel(2, [&](Worker& alone) { inner += alone.count == 1 && alone.id == 0; });
-    worker.sync();
-  });
+  parallel(
+      2, [&](const Worker&) { parallel(2, [&](const Worker& alone) { inner += alone.count == 1 && alone.id == 0; }); });
   CHECK(inner == 2);
 
   // Callers on threads of their own: each gets the team or runs alone, and each gets all its work done.
@@ -121,12 +132,14 @@ void test_busy_team() {
       for (int i = 0; i < 200; ++i) {
         std::vector<int> items(100);
         std::atomic<int> seen{0}, workers{0};
-        parallel(3, [&](Worker& worker) {
+        parallel(3, 2, [&](int phase, const Worker& worker) {
           workers = worker.count;
           const Range range = share(100, worker.id, worker.count);
-          for (std::int64_t item = range.begin; item < range.end; ++item) ++items[item];
-          worker.sync();
-          seen += items == std::vector<int>(100, 1);
+          if (phase == 0) {
+            for (std::int64_t item = range.begin; item < range.end; ++item) ++items[item];
+          } else {
+            seen += items == std::vector<int>(100, 1);
+          }
         });
         done += seen == workers;
       }
@@ -147,7 +160,7 @@ void test_subnormals() {
   CHECK(product_of(tiny, 0.5f) != 0);
   for (int threads : {1, 3}) {
     std::atomic<int> flushed{0};
-    parallel(threads, [&](Worker&) {
+    parallel(threads, [&](const Worker&) {
       flushed += product_of(tiny, 0.5f) == 0 && product_of(std::numeric_limits<float>::denorm_min(), 1e30f) == 0;
     });
     CHECK(flushed == threads);
@@ -158,7 +171,7 @@ void test_subnormals() {
   const unsigned saved = _mm_getcsr();
   const unsigned chosen = (saved & ~_MM_ROUND_MASK) | _MM_ROUND_DOWN | _MM_FLUSH_ZERO_ON;
   _mm_setcsr(chosen);
-  parallel(2, [](Worker&) { product_of(1, 3); });
+  parallel(2, [](const Worker&) { product_of(1, 3); });
   CHECK(_mm_getcsr() == chosen);
   _mm_setcsr(saved);
 #endif
@@ -173,10 +186,7 @@ bool child_exits_well(pid_t child) {
 void test_fork() {
   const auto works = [](int threads) {
     std::atomic<int> workers{0};
-    parallel(threads, [&](Worker& worker) {
-      worker.sync();
-      ++workers;
-    });
+    parallel(threads, 2, [&](int phase, const Worker&) { workers += phase; });
     return workers == threads;
   };
   CHECK(works(3));
@@ -300,7 +310,9 @@ int main(int argc, char** argv) {
   test_philox();
   test_share();
   test_processors();
-  test_team(1000);
+  test_team(1000, std::chrono::microseconds(0));
+  test_team(50, std::chrono::microseconds(100));
+  test_sleeping_worker();
   test_busy_team();
   test_subnormals();
   if (kEmulator.empty()) test_fork();  // qemu 7.2 aborts where the child of a fork starts a thread

@@ -103,9 +103,7 @@ class Model {
     const HostArray x[] = {host(batch.x, batch.rows)}, y[] = {host(batch.y, batch.rows)};
     return network_.train({network_.interface(Purpose::train), x, y, {}}, 0, batch.rows, order, {}, false);
   }
-  int threads(Purpose purpose, std::int64_t rows) {
-    return threads_for(network_.program(purpose, rows)->plan().flops(rows));
-  }
+  int threads(Purpose purpose, std::int64_t rows) { return network_.program(purpose, rows)->threads(rows); }
 
  private:
   static std::shared_ptr<Store> make_store(const Widths& widths) {
@@ -289,9 +287,30 @@ void nothing_allocated(Precision precision, const std::string& name) {
   expect(counted == 0, name + ": warm calls allocate " + std::to_string(counted) + " times");
 }
 
+// How many of the runs of a whole trial and what follows it, of which each takes so long, go on the team.
+int team_runs(TeamTrial& trial, int runs, std::chrono::microseconds alone, std::chrono::microseconds team) {
+  int on_team = 0;
+  for (int i = 0; i < runs; ++i) {
+    const TeamTrial::Turn turn = trial.next();
+    on_team += turn.team;
+    if (turn.timed) trial.add(turn, TeamTrial::Clock::now() - (turn.team ? team : alone), 1e6);
+  }
+  return on_team;
+}
+
+void team_where_it_pays() {
+  using std::chrono::microseconds;
+  TeamTrial trial;
+  constexpr int kRuns = 4096, kTried = 40, kAlone = 8;
+  expect(team_runs(trial, kRuns, microseconds(1000), microseconds(2000)) == kTried, "the team was slower");
+  expect(team_runs(trial, kRuns, microseconds(2000), microseconds(1000)) == kRuns - kAlone, "the team was faster");
+  expect(team_runs(trial, kRuns, microseconds(1000), microseconds(2000)) == kTried, "the team was slower again");
+}
+
 }  // namespace
 
 int main() {
+  team_where_it_pays();
   for (std::size_t p = 0; p < kPrecisionNames.size(); ++p) {
     const auto precision = static_cast<Precision>(p);
     const std::string name(kPrecisionNames[p]);
