@@ -1,4 +1,4 @@
-"""What all tests share: each instruction set, dtype and number of threads in turn, and a fixed random stream."""
+"""What all tests share: each instruction set, dtype and number of threads in turn, a random stream, and rows of it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ranvier import _core
 
@@ -58,3 +59,9 @@ def on_each_fma_set() -> Iterator[Callable[[Callable[[], Any]], list[Any]]]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20)
+
+
+@pytest.fixture
+def data(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Inputs and targets for a model from four values to three."""
+    return rng.normal(size=(20, 4)), rng.normal(size=(20, 3))

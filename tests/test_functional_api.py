@@ -10,9 +10,8 @@ import ranvier.functional as F
 import tolerances
 from ranvier import _core
 from reference import differences
+from tolerances import ROUNDING
 
-# Relative: what a hundred roundings of numbers of one size may leave, in float64.
-ROUNDING = 1e-12
 X = np.random.default_rng(7).normal(size=(4, 3, 2))
 POSITIVE = np.abs(X) + 0.5
 

@@ -6,9 +6,8 @@ import pytest
 import ranvier as rv
 import ranvier.functional as F
 from ranvier import initializers
+from tolerances import ROUNDING, SINGLE
 
-# Relative: what a hundred roundings of numbers of one size may leave, in float64 and in float32.
-ROUNDING, SINGLE = 1e-12, 1e-5
 DRAWS = 200 * 300
 
 

@@ -1,10 +1,11 @@
-"""Sentences of the public API's contract that no other test holds, each by its words."""
+"""The public API's contract: its examples, and those of its sentences that no other test holds, by their words."""
 
 import inspect
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 
 import ranvier as rv
 import ranvier.functional as F
+from small_models import Scale
+from tolerances import ROUNDING
 
 
 def network(dtype: str = "float32", **settings: Any) -> rv.Sequential:
@@ -22,6 +25,98 @@ def network(dtype: str = "float32", **settings: Any) -> rv.Sequential:
 
 def gradients(model: rv.Model) -> dict[str, Any]:
     return {name: value.copy() for name, value in model.gradients().items()}
+
+
+def test_pinned_training(rng: np.random.Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x, xv = rng.normal(size=(300, 784)), rng.normal(size=(50, 784))
+    y, yv = rng.integers(0, 10, 300), rng.integers(0, 10, 50)
+    model = rv.Sequential([rv.Dense(128, activation="relu"), rv.Dropout(0.2), rv.Dense(10)], input_shape=(784,), seed=0)
+    model.compile(
+        optimizer=rv.Adam(1e-3),
+        loss=rv.CrossEntropy(),
+        metrics=["accuracy"],
+        device="cpu",
+        dtype="float32",
+        precision="highest",
+    )
+    history = model.fit(
+        x,
+        y,
+        epochs=3,
+        batch_size=128,
+        shuffle=True,
+        validation_data=(xv, yv),
+        callbacks=[rv.EarlyStopping(patience=5)],
+        sample_weight=None,
+        progress=None,
+    )
+    assert history is model.history
+    assert len(history["loss"]) == len(history["val_loss"]) == len(history["accuracy"]) == 3
+    assert history["loss"][2] < history["loss"][0]
+
+    predicted = model.predict(x)
+    assert isinstance(predicted, np.ndarray)
+    assert predicted.shape == (300, 10)
+    assert predicted.dtype == np.float32
+    assert set(model.evaluate(x, y)) == {"loss", "accuracy"}
+    assert isinstance(model.train_step(x[:128], y[:128]), float)
+
+    predicted = model.predict(x)
+    model.save(tmp_path / "m.safetensors")
+    model = rv.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(model.predict(x), predicted)
+
+    model.compile(loss="cross_entropy")
+    capsys.readouterr()
+    model.summary()
+    assert "101,770 parameters" in capsys.readouterr().out
+    assert "dense" in str(model.plan(batch_size=128))
+    model.profile(x[:8], y[:8])
+    assert "dense" in capsys.readouterr().out
+    assert set(model.parameters()) == set(model.gradients())
+    w = np.zeros((784, 128))
+    model.set_parameters({"dense_0.weight": w})
+    np.testing.assert_array_equal(model.parameters()["dense_0.weight"], w)
+
+    # Explicit steps.
+    before = model.parameters()["dense_1.bias"].copy()
+    pred = model.forward(x[:16], training=True)
+    loss, dpred = F.cross_entropy(pred, y[:16], with_grad=True)
+    dx = model.backward(dpred)
+    model.step()
+    assert isinstance(loss, float)
+    assert dx.shape == (16, 784)
+    assert (model.parameters()["dense_1.bias"] != before).any()
+    assert model.gradients()["dense_1.bias"].any()
+    model.zero_grad()
+    assert not any(gradient.any() for gradient in model.gradients().values())
+
+
+def test_pinned_graph(rng: np.random.Generator) -> None:
+    x = rv.Input((64,))
+    h = rv.Dense(64, activation="gelu")(x)
+    model = rv.Model(x, rv.Dense(1)(h + x), seed=0)
+    data = rng.normal(size=(5, 64)).astype(np.float32)
+    p = model.parameters()
+    hidden = F.dense(data, p["dense_0.weight"], p["dense_0.bias"], activation="gelu")
+    np.testing.assert_array_equal(
+        model.predict(data), F.dense(F.add(hidden, data), p["dense_1.weight"], p["dense_1.bias"])
+    )
+
+
+def test_pinned_own_layer_and_loss(rng: np.random.Generator) -> None:
+    def log_cosh(pred: Any, target: Any) -> Any:
+        return F.mean(F.log(F.cosh(pred - target)), axis=-1)
+
+    x, y = rng.normal(size=(32, 3)), rng.normal(size=(32, 3))
+    model = rv.Sequential([Scale()], input_shape=(3,), seed=0)
+    model.compile(optimizer=rv.SGD(0.1), loss=log_cosh, dtype="float64")
+    assert list(model.parameters()) == ["scale_0.gain"]
+    loss = model.train_step(x, y)
+    assert loss == pytest.approx(np.mean(np.log(np.cosh(x - y))), rel=ROUNDING)
+    gradient = np.sum(np.tanh(x - y) * x, axis=0) / x.size
+    np.testing.assert_allclose(model.gradients()["scale_0.gain"], gradient, rtol=ROUNDING)
+    np.testing.assert_allclose(model.parameters()["scale_0.gain"], 1 - 0.1 * gradient, rtol=ROUNDING)
 
 
 @pytest.mark.parametrize("call", ["train_step", "fit"])

@@ -20,6 +20,9 @@ FUNCTION_ULPS = 8
 # A formula of a handful of operations (a gradient rule, a row's loss).
 FORMULA_OPERATIONS = 16
 
+# Relative: what a hundred roundings of numbers of one size may leave, in float64 and in float32.
+ROUNDING, SINGLE = 1e-12, 1e-5
+
 # |finite difference - gradient| <= this * max(1, max |gradient|), in float64 with steps of 1e-5.
 DIFFERENCE = 1e-6
 

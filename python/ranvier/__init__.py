@@ -16,8 +16,9 @@ from ranvier.checkpoint import load
 from ranvier.info import info
 from ranvier.layers import Activation, Dense, Dropout, Flatten, Layer, Reshape
 from ranvier.losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, MeanAbsoluteError, MeanSquaredError
-from ranvier.model import Input, Model, Sequential
+from ranvier.model import Input, Model
 from ranvier.optim import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSprop
+from ranvier.sequential import Sequential
 from ranvier.tensor import Tensor
 from ranvier.training import History
 

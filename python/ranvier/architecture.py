@@ -27,9 +27,10 @@ _INITIALIZERS = {
 
 def built_in_layers() -> dict[str, type[Layer]]:
     """The classes that a file may name without ``custom_objects``."""
-    from ranvier import model  # which stands on this module
+    from ranvier.model import Model  # which stands on this module, as does Sequential
+    from ranvier.sequential import Sequential
 
-    kinds = [getattr(layers, name) for name in layers.__all__] + [model.Model, model.Sequential]
+    kinds = [getattr(layers, name) for name in layers.__all__] + [Model, Sequential]
     return {kind.__name__: kind for kind in kinds}
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ranvier import _core, architecture, checkpoint, losses, optim, training
+from ranvier import _core, architecture, checkpoint, losses, optim, pickling, training
 from ranvier import metrics as metrics_table
-from ranvier._checks import is_integer, lookup, unknown
+from ranvier._checks import is_integer, lookup
 from ranvier.callbacks import Callback
 from ranvier.data import as_arrays
-from ranvier.layers.base import Layer, assign_names, input_shape_of
-from ranvier.network import RecordedGraph, building
-from ranvier.tensor import Array, LayerCall, Placeholder, Shape, Tensor, format_shape, ordered, record, trace
+from ranvier.layers.base import input_shape_of
+from ranvier.network import RecordedGraph
+from ranvier.tensor import Array, LayerCall, Placeholder, Tensor, format_shape, ordered, record, trace
 
 _DTYPES = {"float32": "float32", "float64": "float64"}
 _PRECISIONS = dict.fromkeys(("highest", "high", "medium", "bf16x6"))
@@ -263,53 +263,6 @@ class Model(RecordedGraph):
         """Set all gradients to 0."""
         self.network.zero_grad()
 
-    # --- parameters ------------------------------------------------------------------------------
-
-    def parameters(self) -> dict[str, Array]:
-        """Live, read-only views of the parameters, by name."""
-        self._require_network()
-        return {name: parameter.value() for name, parameter in self._by_name.items()}
-
-    def gradients(self, wrt: Sequence[Tensor] | None = None) -> Any:
-        """Live views of the parameters' gradients, by name.
-
-        ``wrt``: Tensors of the model's graph; then a list with a copy of the gradient that the last ``backward`` left
-        for each.
-        """
-        network = self.network
-        if wrt is None:
-            return {name: network.gradient(index) for index, name in enumerate(self._by_name)}
-        if not isinstance(wrt, list | tuple) or not all(isinstance(tensor, Tensor) for tensor in wrt):
-            raise TypeError(f"gradients: expected wrt=[tensor, ...], a list of Tensors, got {wrt!r:.80}")
-        for tensor in wrt:
-            if tensor not in self._values:
-                raise ValueError(f"gradients: {tensor!r} is not a Tensor of this model's graph")
-        return [network.value_gradient(self._values[tensor]) for tensor in wrt]
-
-    def set_parameters(self, values: Mapping[str, Any]) -> None:
-        """Overwrite parameters, all checked before any is written. ValueError for unknown names and other shapes."""
-        self._require_network()
-        if not isinstance(values, Mapping):
-            raise TypeError(f"set_parameters: expected {{name: array}}, got {values!r:.80}")
-        arrays = {}
-        for name, value in values.items():
-            if name not in self._by_name:
-                raise unknown("parameter", name, self._by_name)
-            array = np.asarray(value)
-            if array.dtype.kind not in "biuf":
-                raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-            if array.shape != self._by_name[name].sizes:
-                raise ValueError(f"{name}: expected shape {self._by_name[name].sizes}, got {array.shape}")
-            arrays[name] = array
-        for name, array in arrays.items():
-            parameter = self._by_name[name]
-            assert parameter.store is not None
-            parameter.store.write(parameter.slot, array)
-
-    def _require_network(self) -> None:
-        if self._network is None:
-            self._build_network()
-
     # --- looking at it ---------------------------------------------------------------------------
 
     def summary(self) -> None:
@@ -374,73 +327,7 @@ class Model(RecordedGraph):
         return model
 
     def __reduce__(self) -> Any:
-        return _restored, (architecture.to_config(self, for_json=False), self._state())
-
-    def _state(self) -> dict[str, Any]:
-        """All but the architecture, for pickles and copies."""
-        state: dict[str, Any] = {"history": self.history}
-        if self.built:
-            state["parameters"] = {name: value.copy() for name, value in self.parameters().items()}
-        if self._optimizer is not None:
-            state["compile"] = {"optimizer": self.optimizer, "loss": self.losses, **self._settings}
-            if self._network is not None:
-                state["slots"] = [slot.copy() for slot in self._network.optimizer_state()]
-                state["counters"] = (self._network.training_step, self._network.updates)
-        return state
-
-
-class Sequential(Model):
-    """Layers one after another. ``input_shape`` is that of one sample; left out, it is taken from the first data.
-
-    >>> import ranvier as rv
-    >>> model = rv.Sequential([rv.Dense(3, activation="relu"), rv.Dense(1)], input_shape=(4,), seed=0)
-    >>> model.outputs[0].shape
-    (None, 1)
-    """
-
-    def __init__(
-        self, layers: Sequence[Layer], input_shape: Any = None, seed: int | None = None, name: str | None = None
-    ) -> None:
-        Layer.__init__(self, name)
-        self._start(seed)
-        if not isinstance(layers, list | tuple):
-            raise TypeError(f"Sequential: expected a list of layers, got {layers!r:.80}")
-        self.layers = list(layers)
-        if not self.layers:
-            raise ValueError("Sequential: expected one layer or more")
-        for index, layer in enumerate(self.layers):
-            if not isinstance(layer, Layer):
-                hint = "; give input_shape= instead" if isinstance(layer, Tensor) else ""
-                raise TypeError(f"Sequential: layers[{index}] is no layer but {layer!r:.80}{hint}")
-        assign_names(self.layers)  # finds duplicates
-        if input_shape is not None:
-            self.build(input_shape_of(input_shape, "Sequential"))
-            self._build_network()
-
-    def build(self, input_shape: Shape) -> None:
-        """Call the layers in turn; done by the constructor, the first data, or the model that this one is nested in."""
-        x = Tensor(input_shape, Placeholder(name=""))
-        with trace.inside(parent=None, scope="", names={**assign_names(self.layers), **trace.names}):
-            y = x
-            for layer in self.layers:
-                y = layer(y)
-        self._link(x, y)
-
-    def _network_of(self, x: Any) -> _core.Network:
-        if not self.built and x is not None:
-            with building:
-                if not self.built:
-                    shape = as_arrays(x, 1, "x")[0].shape
-                    if len(shape) < 2:
-                        raise ValueError(
-                            f"{self.title()}: expected a batch (rows, ...), got shape {shape}; for one row pass x[None]"
-                        )
-                    self.build(input_shape_of(shape[1:], "Sequential"))
-        return self.network
-
-    def get_config(self) -> dict[str, Any]:
-        shape = list(self.inputs[0].shape[1:]) if self.built else None
-        return {"layers": self.layers, "input_shape": shape, "seed": self.seed, "name": self.name}
+        return pickling.reduce(self)
 
 
 def _dtype_name(dtype: Any) -> str:
@@ -448,18 +335,3 @@ def _dtype_name(dtype: Any) -> str:
         return dtype if isinstance(dtype, str) else np.dtype(dtype).name
     except TypeError:
         raise TypeError(f"compile: expected dtype 'float32', 'float64' or None, got {dtype!r}") from None
-
-
-def _restored(config: Mapping[str, Any], state: Mapping[str, Any]) -> Model:
-    model: Model = architecture.from_config(config)
-    model.history = state["history"]
-    if "parameters" in state:
-        model.set_parameters(state["parameters"])
-    if "compile" in state:
-        model.compile(**state["compile"])
-    if "slots" in state:
-        network = model.network
-        for slot, value in zip(network.optimizer_state(), state["slots"], strict=True):
-            slot[...] = value
-        network.training_step, network.updates = state["counters"]
-    return model

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ranvier import _core, optim
-from ranvier._checks import is_integer
+from ranvier._checks import is_integer, unknown
 from ranvier.layers.base import Layer, assign_names
 from ranvier.lowering import expand, lower
 from ranvier.tensor import Array, LayerCall, Parameter, Placeholder, Tensor, format_shape, ordered, trace
@@ -78,6 +80,10 @@ class RecordedGraph(Layer):
     def _network_of(self, x: Any) -> _core.Network:
         """The native side, built for these inputs if it has no shape yet."""
         return self.network
+
+    def _require_network(self) -> None:
+        if self._network is None:
+            self._build_network()
 
     def _build_network(self) -> None:
         if not self.built:
@@ -189,6 +195,47 @@ class RecordedGraph(Layer):
         for model in models:
             model.dtype = dtype
             model._network = model._train_step = None
+
+    def parameters(self) -> dict[str, Array]:
+        """Live, read-only views of the parameters, by name."""
+        self._require_network()
+        return {name: parameter.value() for name, parameter in self._by_name.items()}
+
+    def gradients(self, wrt: Sequence[Tensor] | None = None) -> Any:
+        """Live views of the parameters' gradients, by name.
+
+        ``wrt``: Tensors of the model's graph; then a list with a copy of the gradient that the last ``backward`` left
+        for each.
+        """
+        network = self.network
+        if wrt is None:
+            return {name: network.gradient(index) for index, name in enumerate(self._by_name)}
+        if not isinstance(wrt, list | tuple) or not all(isinstance(tensor, Tensor) for tensor in wrt):
+            raise TypeError(f"gradients: expected wrt=[tensor, ...], a list of Tensors, got {wrt!r:.80}")
+        for tensor in wrt:
+            if tensor not in self._values:
+                raise ValueError(f"gradients: {tensor!r} is not a Tensor of this model's graph")
+        return [network.value_gradient(self._values[tensor]) for tensor in wrt]
+
+    def set_parameters(self, values: Mapping[str, Any]) -> None:
+        """Overwrite parameters, all checked before any is written. ValueError for unknown names and other shapes."""
+        self._require_network()
+        if not isinstance(values, Mapping):
+            raise TypeError(f"set_parameters: expected {{name: array}}, got {values!r:.80}")
+        arrays = {}
+        for name, value in values.items():
+            if name not in self._by_name:
+                raise unknown("parameter", name, self._by_name)
+            array = np.asarray(value)
+            if array.dtype.kind not in "biuf":
+                raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+            if array.shape != self._by_name[name].sizes:
+                raise ValueError(f"{name}: expected shape {self._by_name[name].sizes}, got {array.shape}")
+            arrays[name] = array
+        for name, array in arrays.items():
+            parameter = self._by_name[name]
+            assert parameter.store is not None
+            parameter.store.write(parameter.slot, array)
 
 
 def _place(parameters: Sequence[Parameter], values: Sequence[Array], dtype: str, are_initial: bool) -> None:

@@ -1,0 +1,69 @@
+"""Explicit steps: forward, backward, step and zero_grad, against train_step and finite differences."""
+
+import numpy as np
+import pytest
+
+import ranvier.functional as F
+from small_models import small
+from tolerances import SINGLE
+
+
+def test_explicit_steps_equal_train_step(data):
+    x, y = data
+    whole, steps = small(), small()
+    for _ in range(3):
+        loss = whole.train_step(x, y)
+        pred = steps.forward(x, training=True)
+        explicit, dpred = F.mse(pred, y.astype(np.float32), with_grad=True)
+        steps.zero_grad()
+        steps.backward(dpred)
+        steps.step()
+        assert explicit == pytest.approx(loss, rel=SINGLE)
+    for name, value in whole.parameters().items():
+        np.testing.assert_allclose(steps.parameters()[name], value, rtol=SINGLE, atol=SINGLE)
+
+
+def test_backward_adds_and_step_keeps(data):
+    x, y = data
+    model = small(dtype="float64")
+    _, dpred = F.mse(model.forward(x, training=True), y, with_grad=True)
+    dx = model.backward(dpred)
+    once = {name: gradient.copy() for name, gradient in model.gradients().items()}
+    model.predict(x[:3])  # disturbs nothing
+    model.forward(x, training=True)
+    model.backward(dpred)
+    for name, gradient in model.gradients().items():
+        np.testing.assert_array_equal(gradient, 2 * once[name])
+    model.step()
+    for name, gradient in model.gradients().items():
+        np.testing.assert_array_equal(gradient, 2 * once[name])
+    model.train_step(x, y)  # overwrites, and leaves the batch's
+    assert all((gradient != 3 * once[name]).any() for name, gradient in model.gradients().items())
+    assert dx.shape == x.shape
+
+
+def test_predict_between_forward_and_backward(data):
+    x, y = data
+    model, other = small(dtype="float64"), small(dtype="float64")
+    for between in (False, True):
+        it = model if between else other
+        _, dpred = F.mse(it.forward(x, training=True), y, with_grad=True)
+        if between:
+            it.predict(x[::-1])
+        it.backward(dpred)
+    for name, gradient in model.gradients().items():
+        np.testing.assert_array_equal(gradient, other.gradients()[name])
+
+
+def test_input_gradient_is_that_of_finite_differences(data):
+    x, y = data
+    model = small(dtype="float64")
+    _, dpred = F.mse(model.forward(x, training=True), y, with_grad=True)
+    dx = model.backward(dpred)
+    h = 1e-5
+    for i, j in ((0, 0), (3, 2), (19, 3)):
+        moved = [x.copy(), x.copy()]
+        moved[0][i, j] += h
+        moved[1][i, j] -= h
+        up, down = (F.mse(model.forward(m), y) for m in moved)
+        assert dx[i, j] == pytest.approx((up - down) / (2 * h), abs=1e-8)

@@ -1,0 +1,34 @@
+"""Pickles and deep copies of models."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import ranvier as rv
+from small_models import Scale, equal_parameters
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_train_on_to_the_same_bits(duplicate, data):
+    x, y = data
+    model = rv.Sequential([Scale(), rv.Dense(8, activation="elu"), rv.Dropout(0.3), rv.Dense(3)], seed=9)
+    model.compile(optimizer=rv.AdamW(1e-2), loss=rv.Huber(0.5), metrics=["mae"], dtype="float64")
+    model.fit(x, y, epochs=2, progress=False)
+    twin = duplicate(model)
+    equal_parameters(model, twin)
+    assert twin.history["loss"] == model.history["loss"]
+    np.testing.assert_array_equal(model.predict(x), twin.predict(x))
+    for it in (model, twin):
+        it.fit(x, y, epochs=2, progress=False)
+    equal_parameters(model, twin)
+    assert twin.history["loss"] == model.history["loss"]
+
+
+def test_copies_of_unbuilt_and_uncompiled_models():
+    twin = copy.deepcopy(rv.Sequential([rv.Dense(2)], seed=3))
+    assert twin.predict(np.ones((1, 4))).shape == (1, 2)
+    twin = pickle.loads(pickle.dumps(twin))
+    with pytest.raises(RuntimeError, match="not compiled"):
+        twin.step()
