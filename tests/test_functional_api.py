@@ -222,6 +222,20 @@ def test_steps_are_those_of_the_optimizers(rng):
         np.testing.assert_allclose(trained, param, rtol=ROUNDING, err_msg=repr(optimizer))
 
 
+def test_threads_change_no_bit_of_a_step(dtype: str, threads: list[int], rng: np.random.Generator) -> None:
+    start, grad = rng.normal(size=(2, 100_001)).astype(dtype)
+    results = []
+    for count in threads:
+        rv.set_num_threads(count)
+        p, m, v = start.copy(), np.zeros_like(start), np.zeros_like(start)
+        for step in (1, 2):
+            F.adam_step(p, grad, m, v, step)
+        results.append(np.stack([p, m, v]))
+    assert not np.any(results[0] == np.stack([start, 0 * start, 0 * start]))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
 def test_steps_check_their_arrays():
     p, g = np.zeros(3), np.ones(3)
     for call, message in (

@@ -4,6 +4,7 @@
 #include "bindings/arrays.h"
 #include "bindings/eager.h"
 #include "bindings/optimizer.h"
+#include "cpu/program.h"
 
 namespace ranvier::bindings {
 namespace {
@@ -256,6 +257,16 @@ py::object loss(py::handle, Arguments given) {
   return result;
 }
 
+template <class T>
+void update_range(const Range& r, const cpu::Update& update, Optimizer rule, const std::byte* grad, std::byte* param,
+                  std::byte* const places[3]) {
+  const auto at = [&](auto* bytes) { return bytes ? bytes + r.begin * static_cast<std::int64_t>(sizeof(T)) : nullptr; };
+  T* slots[3];
+  for (int k = 0; k < 3; ++k) slots[k] = reinterpret_cast<T*>(at(places[k]));
+  cpu::kernels<T>().optimizer[static_cast<std::size_t>(rule)](
+      r.end - r.begin, update, reinterpret_cast<const T*>(at(grad)), reinterpret_cast<T*>(at(param)), slots);
+}
+
 // optimizer, param, grad, slots, step.
 py::object optimizer_step(py::handle, Arguments given) {
   const auto& settings = given[0].cast<const OptimizerSettings&>();
@@ -288,21 +299,14 @@ py::object optimizer_step(py::handle, Arguments given) {
   cpu::Update update = settings.numbers;
   update.step = step;
   if (settings.clip_value > 0) update.clip_value = settings.clip_value;
-  const auto rule = static_cast<std::size_t>(settings.rule);
+  const auto update_share = dtype == DType::f64 ? update_range<double> : update_range<float>;
   {
-    const MaybeReleased released(12. * static_cast<double>(p.size()));
-    const FlushSubnormals flush;
-    if (dtype == DType::f64) {
-      double* const s[3] = {reinterpret_cast<double*>(places[0]), reinterpret_cast<double*>(places[1]),
-                            reinterpret_cast<double*>(places[2])};
-      cpu::kernels<double>().optimizer[rule](p.size(), update, reinterpret_cast<const double*>(grad.view.data),
-                                             reinterpret_cast<double*>(data_of(p)), s);
-    } else {
-      float* const s[3] = {reinterpret_cast<float*>(places[0]), reinterpret_cast<float*>(places[1]),
-                           reinterpret_cast<float*>(places[2])};
-      cpu::kernels<float>().optimizer[rule](p.size(), update, reinterpret_cast<const float*>(grad.view.data),
-                                            reinterpret_cast<float*>(data_of(p)), s);
-    }
+    const double flops = 12. * static_cast<double>(p.size());  // as the plan counts its update
+    const MaybeReleased released(flops);
+    parallel(cpu::threads_for(flops), [&](const Worker& worker) {
+      const Range range = share(p.size(), worker.id, worker.count, cpu::kUpdateGranule);
+      update_share(range, update, settings.rule, grad.view.data, data_of(p), places);
+    });
   }
   return py::none();
 }

@@ -18,6 +18,8 @@ namespace ranvier::cpu {
 inline constexpr std::int64_t kRowGranule = 8;
 // Flat work is cut at multiples of a cache line of floats.
 inline constexpr std::int64_t kFlatGranule = 16;
+// Parameters at a page of floats: two workers never write one.
+inline constexpr std::int64_t kUpdateGranule = 1024;
 
 // A stretch of parameters that lies contiguously in a store and in the flat gradient.
 struct UpdateRange {

@@ -39,9 +39,6 @@ class UpdateStep final : public Step {
   }
 
  private:
-  // A page of floats: two workers never write one.
-  static constexpr std::int64_t kUpdateGranule = 1024;
-
   static std::int64_t chunks(const UpdateRange& range) { return (range.count + kSumChunk - 1) / kSumChunk; }
   static std::int64_t chunks(const UpdateContext& u) {
     std::int64_t total = 0;
