@@ -24,6 +24,8 @@
 namespace ranvier {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 void pause() {
 #if defined(__x86_64__)
   _mm_pause();
@@ -41,7 +43,6 @@ void pause() {
 // compiler, not 0.1.
 template <class Ready>
 void wait_until(const std::atomic<std::uint32_t>& word, Ready ready) {
-  using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   for (Clock::duration waited{}; waited < std::chrono::microseconds(50); waited = Clock::now() - start) {
     if (waited > std::chrono::microseconds(10)) std::this_thread::yield();
@@ -149,15 +150,17 @@ class NativeTeam {
     if (done_.fetch_add(1) + 1 == call.shares(phase + 1)) done_.notify_all();
   }
 
-  // Whether the phase is done, now or within the time in which every thread that runs has claimed its share.
+  // Whether the phase is done, now or within a microsecond, in which every thread that runs has claimed its share.
   bool is_done(const Call& call, int phase) const {
-    for (int i = 0; i < kPatience; ++i) {
-      if (done_.load(std::memory_order_acquire) >= call.shares(phase + 1)) return true;
-      pause();
-    }
+    const Clock::time_point start = Clock::now();
+    do {
+      for (int i = 0; i < 8; ++i) {
+        if (done_.load(std::memory_order_acquire) >= call.shares(phase + 1)) return true;
+        pause();
+      }
+    } while (Clock::now() - start < std::chrono::microseconds(1));
     return false;
   }
-  static constexpr int kPatience = 64;  // about a microsecond
 
   std::vector<std::unique_ptr<Member>> members_;
   std::uint32_t calls_ = 0;
