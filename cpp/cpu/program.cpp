@@ -65,7 +65,7 @@ TeamTrial::Turn TeamTrial::next() {
   if (turn == 0) best_[0] = best_[1] = std::numeric_limits<double>::infinity();
   if (turn < kWake + kTimed) return {true, turn >= kWake};
   if (turn < kWake + 2 * kTimed) return {false, true};
-  return {best_[1] <= best_[0], false};
+  return {pays(), false};
 }
 
 void TeamTrial::add(const Turn& turn, Clock::time_point start, double flops) {
@@ -165,8 +165,9 @@ void Program::find_phases(Workspace& workspace, const Frame& frame, std::size_t 
 void Program::run(Workspace& workspace, Frame frame, std::size_t first, std::size_t last, double* nanoseconds) const {
   int threads = this->threads(frame.rows);
   const double flops = plan_.flops(frame.rows);
-  const bool on_trial = threads > 1 && flops < TeamTrial::kDoubtful && first == 0 && !nanoseconds;
-  const TeamTrial::Turn turn = on_trial ? trial_.next() : TeamTrial::Turn{};
+  TeamTrial::Turn turn;
+  if (TeamTrial::is_held(threads, flops) && !nanoseconds)
+    turn = first == 0 ? trial_.next() : TeamTrial::Turn{trial_.pays(), false};
   const TeamTrial::Clock::time_point start = turn.timed ? TeamTrial::Clock::now() : TeamTrial::Clock::time_point();
   if (!turn.team) threads = 1;
   if (scratch_bytes_ > 0 && workspace.workers < threads) {
@@ -291,7 +292,8 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
   }
   const std::size_t barriers = meet ? plan_.steps.size() - 1 : static_cast<std::size_t>(plan_.barriers);
   std::string text = concat(title, ", ", rows, rows == 1 ? " row, " : " rows, ", name_of(plan_.request.dtype),
-                            " (precision ", runs_as(plan_.request), "), ", table().isa, ", ", threads,
+                            " (precision ", runs_as(plan_.request), "), ", table().isa, ", ",
+                            TeamTrial::is_held(threads, plan_.flops(rows)) ? "1 or " : "", threads,
                             threads == 1 ? " thread" : " threads", ", ", threads == 1 ? 0 : barriers, " barriers\n");
   for (const auto& cells : lines) text += row_of(cells, widths);
   text += concat(

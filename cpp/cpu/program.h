@@ -52,10 +52,11 @@ class TeamTrial {
     bool team = true, timed = false;
   };
 
-  static constexpr double kDoubtful = 1e8;  // operations: about a millisecond, beside which meeting costs nothing
-
+  // Not where there is no team, nor for work of a millisecond or more, beside which meeting costs nothing.
+  static bool is_held(int threads, double flops) { return threads > 1 && flops < 1e8; }
   Turn next();
   void add(const Turn& turn, Clock::time_point start, double flops);
+  bool pays() const { return best_[1] <= best_[0]; }
 
  private:
   // A team that slept is awake after as many runs of 5 us as take 0.15 ms.
