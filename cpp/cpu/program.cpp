@@ -56,7 +56,7 @@ int Program::threads(std::int64_t rows) const {
   constexpr double kExchanging = 2e6;
   const double flops = plan_.flops(rows);
   const int most = threads_for(flops);
-  if (plan_.barriers == 0 && !meets(rows)) return most;
+  if (most == 1 || (plan_.barriers == 0 && !meets(rows))) return most;
   return std::min(most, std::max(2, static_cast<int>(std::min(flops / kExchanging, 1e6))));
 }
 
