@@ -4,7 +4,8 @@
 // Loops: blocks of columns, whose chunk of B stays in L2; blocks of rows, whose A and C stay there too; chunks of k;
 // panels of rows, whose A stays in L1; panels of columns, which stream from L2. So a panel of rows is finished while it
 // is in L1. While the first panels of rows are computed, the block of B that comes next is fetched into L2: with
-// M = 128 and weights that lie in L3 or memory, this takes AVX-512 from 88 to 97 % of the peak.
+// M = 128 and weights that lie in L3 or memory, this takes AVX-512 from 88 to 97 % of the peak. What is packed serves
+// all rows: then the chunks of k are outside, and C comes from L3 for each of them.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,11 @@ inline constexpr bool kAlwaysMask = RANVIER_VECTOR_BYTES == 64;
 template <class T>
 inline constexpr std::int64_t kBlockColumns = 1024 / sizeof(T);  // kChunk rows of B take 256 KB of L2
 inline constexpr std::int64_t kBlockRows = 256;                  // kChunk columns of A, and C, take as much again
-inline constexpr std::int64_t kColumnRows = 128;                 // rows at a time where the vectors run along the rows
+template <class T>
+inline constexpr std::int64_t kPackedColumns = 2 * kBlockColumns<T>;  // with no block of C beside it: 2 to 3 % faster
+template <class T>
+inline constexpr std::int64_t kPackedAColumns = 4 * kPackedColumns<T>;  // that a block of packed A serves
+inline constexpr std::int64_t kColumnRows = 128;  // rows at a time where the vectors run along the rows
 
 RANVIER_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 RANVIER_INLINE std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -55,12 +60,17 @@ struct Chunk {
   T* total;  // at (0, 0): the sums of the chunks before; C itself, or scratch where C's values are still to be added
   std::int64_t ld_total;
   bool first, last;
-  bool far;  // C lies beyond L2
+  bool far;            // C lies beyond L2
+  const T* next_b;     // row 0 of the block of B that is packed next; null: none, or its rows are not contiguous
+  std::int64_t b_row;  // from one of its rows to the next
 };
 
+// Which of A's strides is known to be 1.
+enum class Unit { none, column, row };
+
 // (kRows, K) x (K, kVectors vectors), of which the last has n lanes: the product's rows from i, columns from j. So many
-// elements ahead of each row of B lies what is wanted soon.
-template <class T, int kRows, int kVectors, bool kMask>
+// elements ahead of each row of B lies what is wanted soon (0: nothing).
+template <class T, int kRows, int kVectors, bool kMask, Unit kUnit>
 void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std::int64_t b_row, std::int64_t n,
           std::int64_t ahead) {
   constexpr std::int64_t L = kLanes<T>;
@@ -82,33 +92,54 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
       store(x + v * L, y);
   };
 
-  if (chunk.far) {  // so that it comes meanwhile: dX of 3072 columns is 3 to 4 % faster
-    const T* const to = chunk.last ? p.c + i * p.ldc + j : chunk.total + i * chunk.ld_total + j;
-    for (std::int64_t r = 0; r < kRows; ++r)
-      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(to + r * (chunk.last ? p.ldc : chunk.ld_total) + v * L, 1);
-  }
   each([](Vec<T>& x, int, int) __attribute__((always_inline)) { x = Vec<T>{}; });
   // One pointer for three rows: base + {0, 1, 2} * stride are addresses that cost no instruction.
-  constexpr int kPointers = (kRows + 2) / 3;
-  const std::int64_t a_row = chunk.a_row, a_col = chunk.a_col;
+  constexpr int kShared = kUnit == Unit::row ? kRows : 3, kPointers = (kRows + kShared - 1) / kShared;
+  const std::int64_t a_row = kUnit == Unit::row ? 1 : chunk.a_row, a_col = kUnit == Unit::column ? 1 : chunk.a_col;
   const T* a[kPointers];
 #pragma GCC unroll 8
-  for (int q = 0; q < kPointers; ++q) a[q] = chunk.a + (i + 3 * q) * a_row;
-  for (std::int64_t k = chunk.K; k > 0; --k) {
+  for (int q = 0; q < kPointers; ++q) a[q] = chunk.a + (i + kShared * q) * a_row;
+  const auto multiply = [&](std::int64_t k) __attribute__((always_inline)) {
     Vec<T> row[kVectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) row[v] = load_at(b, v);
+    for (int v = 0; v < kVectors; ++v) row[v] = load_at(b + k * b_row, v);
 #pragma GCC unroll 32
     for (int r = 0; r < kRows; ++r) {
-      const Vec<T> x = broadcast(a[r / 3][r % 3 * a_row]);
+      const Vec<T> x = broadcast(a[r / kShared][r % kShared * a_row + k * a_col]);
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);
     }
-#pragma GCC unroll 8
-    for (int q = 0; q < kPointers; ++q) a[q] += a_col;
     // One row reads B as fast as it comes; a prefetch would only take turns with its loads (0.85 times as fast).
-    if constexpr (kRows > 1) __builtin_prefetch(b + ahead, 0, 2);
-    b += b_row;
+    if (kRows > 1 && ahead != 0) __builtin_prefetch(b + k * b_row + ahead, 0, 2);
+  };
+  const auto advance = [&](std::int64_t k) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+    for (int q = 0; q < kPointers; ++q) a[q] += k * a_col;
+    b += k * b_row;
+  };
+  // The addresses of four k cost no instruction either where a stride of A is 1. Scalar instructions take turns with
+  // the fma: one k at a time is 5 % slower.
+  constexpr std::int64_t kUnroll = kUnit == Unit::none ? 1 : 4;
+  // Where C lies beyond L2, it comes while the sums are made, a row at a time: all of it at once would keep the loads
+  // of B waiting. So does row i of the next block of B.
+  const std::int64_t segment = chunk.far ? ceil_div(ceil_div(chunk.K, kRows), kUnroll) * kUnroll : chunk.K;
+  for (std::int64_t left = chunk.K, r = i; left > 0; left -= segment, ++r) {
+    if (chunk.far) {
+      const T* const to = chunk.last ? p.c + r * p.ldc : chunk.total + r * chunk.ld_total;
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(to + j + v * L, 1);
+      if (chunk.next_b && r < kChunk)
+        for (int v = 0; v < kVectors; ++v) __builtin_prefetch(chunk.next_b + r * chunk.b_row + j + v * L, 0, 2);
+    }
+    std::int64_t k = smaller(segment, left);
+    for (; k >= kUnroll; k -= kUnroll) {
+#pragma GCC unroll 4
+      for (std::int64_t u = 0; u < kUnroll; ++u) multiply(u);
+      advance(kUnroll);
+    }
+    for (; k > 0; --k) {
+      multiply(0);
+      advance(1);
+    }
   }
 
   T* total = chunk.total + i * chunk.ld_total + j;
@@ -135,19 +166,31 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
 template <class T>
 using Tile = void(const Chunk<T>&, std::int64_t, std::int64_t, const T*, std::int64_t, std::int64_t, std::int64_t);
 
-template <class T, int kVectors, bool kMask, class Rows = std::make_integer_sequence<int, kMaxRows[kVectors]>>
+template <class T, int kVectors, bool kMask, Unit kUnit,
+          class Rows = std::make_integer_sequence<int, kMaxRows[kVectors]>>
 struct Tiles;
-template <class T, int kVectors, bool kMask, int... rows>
-struct Tiles<T, kVectors, kMask, std::integer_sequence<int, rows...>> {
-  static constexpr Tile<T>* of[] = {tile<T, rows + 1, kVectors, kMask>...};
+template <class T, int kVectors, bool kMask, Unit kUnit, int... rows>
+struct Tiles<T, kVectors, kMask, kUnit, std::integer_sequence<int, rows...>> {
+  static constexpr Tile<T>* of[] = {tile<T, rows + 1, kVectors, kMask, kUnit>...};
 };
 
 template <class T, bool kMask>
-Tile<T>* find_tile(std::int64_t rows, std::int64_t vectors) {
-  static constexpr Tile<T>* const* tiles[] = {Tiles<T, 1, kMask>::of, Tiles<T, 2, kMask>::of, Tiles<T, 3, kMask>::of,
-                                              Tiles<T, 4, kMask>::of, Tiles<T, 5, kMask>::of, Tiles<T, 6, kMask>::of,
-                                              Tiles<T, 7, kMask>::of, Tiles<T, 8, kMask>::of};
+Tile<T>* any_tile(std::int64_t rows, std::int64_t vectors) {
+  constexpr Unit kAny = Unit::none;
+  static constexpr Tile<T>* const* tiles[] = {Tiles<T, 1, kMask, kAny>::of, Tiles<T, 2, kMask, kAny>::of,
+                                              Tiles<T, 3, kMask, kAny>::of, Tiles<T, 4, kMask, kAny>::of,
+                                              Tiles<T, 5, kMask, kAny>::of, Tiles<T, 6, kMask, kAny>::of,
+                                              Tiles<T, 7, kMask, kAny>::of, Tiles<T, 8, kMask, kAny>::of};
   return tiles[vectors - 1][rows - 1];
+}
+
+template <class T>
+RANVIER_INLINE Tile<T>* find_tile(const Chunk<T>& chunk, std::int64_t rows, std::int64_t vectors, std::int64_t n) {
+  if (n == kLanes<T> && vectors == kMaxVectors) {  // most of the work of all but the smallest products
+    if (chunk.a_col == 1) return Tiles<T, kMaxVectors, false, Unit::column>::of[rows - 1];
+    if (chunk.a_row == 1) return Tiles<T, kMaxVectors, false, Unit::row>::of[rows - 1];
+  }
+  return kAlwaysMask || n < kLanes<T> ? any_tile<T, true>(rows, vectors) : any_tile<T, kAlwaysMask>(rows, vectors);
 }
 
 // Calls panel(first column, vectors, lanes of the last) for panels of N columns, equally wide, of up to `widest`
@@ -161,6 +204,17 @@ RANVIER_INLINE void for_panels(std::int64_t N, std::int64_t widest, Panel&& pane
     const std::int64_t width = equal_part(vectors - v, panels--);
     panel(v * L, width, smaller(N - (v + width - 1) * L, L));
     v += width;
+  }
+}
+
+// Calls panel(first row, rows) for panels of M rows, equally high, of up to `highest`.
+template <class Panel>
+RANVIER_INLINE void for_row_panels(std::int64_t M, std::int64_t highest, Panel&& panel) {
+  std::int64_t panels = ceil_div(M, highest);
+  for (std::int64_t i = 0; i < M;) {
+    const std::int64_t rows = equal_part(M - i, panels--);
+    panel(i, rows);
+    i += rows;
   }
 }
 
@@ -236,18 +290,24 @@ template <class T>
 void pack_b(std::int64_t K, std::int64_t N, const T* b, std::int64_t b_row, std::int64_t b_col, std::int64_t first,
             std::int64_t last, T* out) {
   constexpr std::int64_t L = kLanes<T>;
-  for (std::int64_t j = first * kPanel; j < smaller(last * kPanel, N); j += kPanel) {
+  const std::int64_t end = smaller(last * kPanel, N);
+  if (b_col == 1) {  // whole rows: the longer they are, the better the processor fetches ahead
+    for (std::int64_t k = 0; k < K; ++k)
+      for (std::int64_t j = first * kPanel; j < end; j += kPanel) {
+        const std::int64_t columns = smaller(kPanel, N - j), width = panel_width(columns);
+        const T* const from = b + k * b_row + j;
+        T* const to = out + j * K + k * width;
+        std::int64_t i = 0;
+        for (; i + L <= columns; i += L) store(to + i, load(from + i));
+        for (; i < width; i += L) store(to + i, load_n(from + i, i < columns ? columns - i : 0));
+      }
+    return;
+  }
+  for (std::int64_t j = first * kPanel; j < end; j += kPanel) {
     const std::int64_t columns = smaller(kPanel, N - j), width = panel_width(columns);
     const T* const from = b + j * b_col;
     T* const to = out + j * K;
-    if (b_col == 1) {
-      for (std::int64_t k = 0; k < K; ++k) {
-        std::int64_t i = 0;
-        for (; i + L <= columns; i += L) store(to + k * width + i, load(from + k * b_row + i));
-        for (; i < width; i += L)
-          store(to + k * width + i, load_n(from + k * b_row + i, i < columns ? columns - i : 0));
-      }
-    } else if (b_row == 1) {
+    if (b_row == 1) {
       std::int64_t i = 0;
       for (; i + L <= columns; i += L)
         pack_transposed(K, [at = from + i * b_col, b_col](std::int64_t c) { return at + c * b_col; }, to + i, width);
@@ -263,27 +323,33 @@ void pack_b(std::int64_t K, std::int64_t N, const T* b, std::int64_t b_row, std:
   }
 }
 
-// out (K, rows): rows of an A whose columns are contiguous. Writes up to L - 1 elements behind.
+// out: panels of rows of an A whose columns are contiguous, each (K, its rows).
 template <class T>
-void pack_a(std::int64_t K, std::int64_t rows, const T* a, std::int64_t a_col, T* out) {
-  for (std::int64_t k = 0; k < K; ++k)
-    for (std::int64_t i = 0; i < rows; i += kLanes<T>)
-      store(out + k * rows + i, load_n(a + k * a_col + i, smaller(rows - i, kLanes<T>)));
+void pack_a(std::int64_t K, std::int64_t M, std::int64_t highest, const T* a, std::int64_t a_col, T* out) {
+  constexpr std::int64_t L = kLanes<T>, kLines = 4;  // so many columns of A are read side by side
+  for (std::int64_t k0 = 0; k0 < K; k0 += kLines)
+    for_row_panels(M, highest, [&](std::int64_t i, std::int64_t rows) {
+      for (std::int64_t k = k0; k < smaller(k0 + kLines, K); ++k) {
+        const T* const from = a + k * a_col + i;
+        __builtin_prefetch(from + kLines * a_col);
+        for (std::int64_t r = 0; r < rows; r += L)
+          store_n(out + i * K + k * rows + r, load_n(from + r, smaller(rows - r, L)), smaller(rows - r, L));
+      }
+    });
 }
 
-// What is packed for one product. A B whose rows are not contiguous must be. With 16 registers the tiles take a cache
-// line of B and one of A every six cycles; if each lies on a page of its own, so that no line is fetched in advance,
-// copying first is faster where the copy serves 64 rows of B's, or a whole block of columns of A's (AVX2 with weights
-// in L3: Y from 68 to 82 % of the peak, dW from 57 to 83 %). AVX-512 takes a line of A every 24 cycles: packing A never
-// paid, packing B neither.
+// What is packed for one product. A B whose rows are not contiguous must be. If each row lies on pages of its own, so
+// that the processor fetches no line ahead, copying first is faster where the copy serves 64 rows of B's, or a whole
+// block of columns of A's: on Intel's AVX-512 with weights in L3, Y from 60 to 88 % of the peak, dW from 45 to 88 %; on
+// AVX2 there, Y from 68 to 82 %, dW from 57 to 83 %.
 struct Copies {
   bool a, b;
 };
 template <class T>
 RANVIER_INLINE Copies copies(const Product<T>& p) {
   constexpr std::int64_t kFar = 2048 / sizeof(T);
-  return {!k32Registers && p.a_row == 1 && p.a_col >= kFar && p.N >= kBlockColumns<T>,
-          !p.packed && p.N > 1 && (p.b_col != 1 || (!k32Registers && p.b_row >= kFar && p.M >= 64))};
+  return {p.a_row == 1 && p.a_col >= kFar && p.N >= kBlockColumns<T>,
+          !p.packed && p.N > 1 && (p.b_col != 1 || (p.b_row >= kFar && p.M >= 64))};
 }
 
 // --- The product.
@@ -301,14 +367,17 @@ void product_along_columns(const Product<T>& p, T* scratch) {
   constexpr std::int64_t L = kLanes<T>, kLine = 64 / sizeof(T);
   const Copies copy = copies(p);
   // One panel of rows reads what is packed once, front to back.
-  const std::int64_t block_columns = p.packed && p.M <= kMaxRows[kMaxVectors] ? kPanel : kBlockColumns<T>;
+  const std::int64_t near_columns = copy.b ? kPackedColumns<T> : kBlockColumns<T>;
+  const std::int64_t block_columns = p.packed && p.M <= kMaxRows[kMaxVectors] ? kPanel
+                                     : copy.a                                 ? kPackedAColumns<T>
+                                                                              : near_columns;
   // C holds the sums of the chunks so far, unless its old values are to be added after the last one.
   const bool apart = p.accumulate && p.K > kChunk;
   const std::int64_t block_rows = copy.b && !apart ? p.M : smaller(p.M, kBlockRows);  // what is copied serves all
-  const std::int64_t step = copy.b || p.packed ? kPanel : block_columns;
+  const std::int64_t step = copy.b || p.packed ? kPanel : near_columns;
   T* const totals = scratch;
-  T* const panels = scratch + (apart ? block_rows * smaller(p.N, block_columns) : 0);
-  T a_panel[k32Registers ? 1 : kChunk * kMaxRows[1] + L];  // the last block may be one vector wide
+  T* const panels = totals + (apart ? block_rows * smaller(p.N, block_columns) : 0);
+  T* const a_panels = panels + (copy.b ? packed_size(smaller(p.K, kChunk), smaller(p.N, block_columns)) : 0);
 
   for (std::int64_t j0 = 0; j0 < p.N; j0 += block_columns) {
     const std::int64_t N = smaller(block_columns, p.N - j0);
@@ -320,8 +389,8 @@ void product_along_columns(const Product<T>& p, T* scratch) {
         const std::int64_t K = smaller(kChunk, p.K - k0);
         const T* const a = p.a + k0 * p.a_col;
         T* const total = apart ? totals - i0 * N - j0 : p.c;
-        Chunk<T> chunk{
-            p, a, p.a_row, p.a_col, K, total, apart ? N : p.ldc, k0 == 0, k0 + K == p.K, block_rows > kBlockRows};
+        Chunk<T> chunk{p,      a,       p.a_row, p.a_col, K, total, apart ? N : p.ldc, k0 == 0, k0 + K == p.K,
+                       copy.b, nullptr, p.b_row};
         if (copy.b) pack_b(K, N, p.b + k0 * p.b_row + j0 * p.b_col, p.b_row, p.b_col, 0, ceil_div(N, kPanel), panels);
         // Column j of row k of B where it lies, or of the panel that j begins in what is packed.
         const auto b_at = [&](std::int64_t k, std::int64_t j) {
@@ -329,30 +398,32 @@ void product_along_columns(const Product<T>& p, T* scratch) {
         };
         const std::int64_t next_k = chunk.last ? 0 : k0 + K;
         const std::int64_t next_j = chunk.last && end == p.M ? j0 + block_columns : j0;
-        const bool more = !copy.b && next_j < p.N;
-        std::int64_t row_panel = 0, row_panels = ceil_div(end - i0, kMaxRows[widest]);
-        for (std::int64_t i = i0; i < end; ++row_panel) {
-          const std::int64_t rows = equal_part(end - i, row_panels--);
-          if (copy.a) {
-            pack_a(K, rows, a + i, p.a_col, a_panel);
-            chunk.a = a_panel - i;
-            chunk.a_col = rows;
-          }
-          for (std::int64_t j1 = 0; j1 < N; j1 += step) {
-            const std::int64_t width = smaller(step, N - j1);
-            const std::int64_t b_row = step == kPanel ? panel_width(width) : p.b_row;
-            const T* const b = copy.b ? panels + j1 * K : b_at(k0, j0 + j1);
-            for_panels<T>(width, widest, [&](std::int64_t j, std::int64_t vectors, std::int64_t n) {
-              // The n-th panel of rows fetches the n-th line of each row of the next block of B.
-              const bool fetch = more && row_panel < vectors * L / kLine;
-              const std::int64_t ahead = fetch ? b_at(next_k, next_j + j1) - b + row_panel * kLine : 0;
-              Tile<T>* const run =
-                  kAlwaysMask || n < L ? find_tile<T, true>(rows, vectors) : find_tile<T, kAlwaysMask>(rows, vectors);
-              run(chunk, i, j0 + j1 + j, b + j, b_row, n, ahead);
+        const bool more = next_j < p.N;
+        if (copy.b && more && p.b_col == 1) chunk.next_b = p.b + next_k * p.b_row + next_j - j0;
+        const std::int64_t rows_at_once = copy.a ? kBlockRows : end - i0;
+        for (std::int64_t i1 = i0; i1 < end; i1 += rows_at_once) {
+          const std::int64_t M = smaller(rows_at_once, end - i1), highest = kMaxRows[widest];
+          if (copy.a) pack_a(K, M, highest, a + i1, p.a_col, a_panels);
+          for (std::int64_t j1 = 0; j1 < N; j1 += near_columns) {
+            const std::int64_t near_N = smaller(near_columns, N - j1);
+            std::int64_t row_panel = 0;
+            for_row_panels(M, highest, [&](std::int64_t i, std::int64_t rows) {
+              if (copy.a) chunk.a = a_panels + i * K - (i1 + i), chunk.a_col = rows;
+              for (std::int64_t j2 = j1; j2 < j1 + near_N; j2 += step) {
+                const std::int64_t width = smaller(step, N - j2);
+                const std::int64_t b_row = step == kPanel ? panel_width(width) : p.b_row;
+                const T* const b = copy.b ? panels + j2 * K : b_at(k0, j0 + j2);
+                for_panels<T>(width, widest, [&](std::int64_t j, std::int64_t vectors, std::int64_t n) {
+                  // The n-th panel of rows fetches the n-th line of each row of the next block of B.
+                  const bool fetch = !copy.b && more && row_panel < vectors * L / kLine;
+                  const std::int64_t ahead = fetch ? b_at(next_k, next_j + j2) - b + row_panel * kLine : 0;
+                  find_tile(chunk, rows, vectors, n)(chunk, i1 + i, j0 + j2 + j, b + j, b_row, n, ahead);
+                });
+              }
+              if (chunk.last) finish_rows(p, i1 + i, rows, j0 + j1, near_N);
+              ++row_panel;
             });
           }
-          if (chunk.last) finish_rows(p, i, rows, j0, N);
-          i += rows;
         }
         k0 += K;
       } while (k0 < p.K);
@@ -411,9 +482,9 @@ const char* product_path(const Product<T>& p) {
 
 template <class T>
 std::int64_t product_scratch(std::int64_t M, std::int64_t N, std::int64_t K) {
-  const std::int64_t columns = smaller(N, kBlockColumns<T>), rows = smaller(M, kColumnRows);
-  const std::int64_t k = smaller(K, kChunk);
-  const std::int64_t along_columns = packed_size(k, columns) + (K > kChunk ? smaller(M, kBlockRows) * columns : 0);
+  const std::int64_t columns = smaller(N, kPackedAColumns<T>), rows = smaller(M, kColumnRows);
+  const std::int64_t k = smaller(K, kChunk), block_rows = smaller(M, kBlockRows);
+  const std::int64_t along_columns = packed_size(k, columns) + k * block_rows + (K > kChunk ? block_rows * columns : 0);
   const std::int64_t along_rows = packed_size(k, rows) + smaller(N, kLanes<T> - 1) * rows;
   return along_columns > along_rows ? along_columns : along_rows;
 }
