@@ -10,7 +10,8 @@ namespace {
 
 std::int64_t tiles(std::int64_t n) { return (n + kTileRows - 1) / kTileRows; }
 
-// An operand of n rows (of A; columns of B): its tiles, then for each 16 rows whether bfloat16 parts stand for them.
+// An operand of n rows (of A; columns of B): its tiles, then for each 16 rows whether bfloat16 parts stand for them and
+// what was packed with them.
 struct Operand {
   std::uint16_t* tiles;
   bool* good;
@@ -54,15 +55,15 @@ std::size_t Bf16Path::packed_bytes(std::int64_t N, std::int64_t K) const {
 void Bf16Path::pack_b(const Product<float>& p, const Worker& w, std::byte* to) const {
   const Operand b(to, p.N, p.K, parts_);
   const Range share = ranvier::share(b.count, w.id, w.count);
-  for (std::int64_t t = share.begin; t < share.end; ++t)
-    b.good[t] = unit_->pack_b(parts_, p.N, p.K, p.b, p.b_col, p.b_row, t, t + 1, b.tiles);
+  std::fill(b.good + share.begin, b.good + share.end,
+            unit_->pack_b(parts_, p.N, p.K, p.b, p.b_col, p.b_row, share.begin, share.end, b.tiles));
 }
 
 void Bf16Path::pack(const Product<float>& p, const Worker& w, std::byte* shared, const std::byte* packed_b) const {
   const Operand a(shared, p.M, p.K, parts_);
   const Range share = ranvier::share(a.count, w.id, w.count);
-  for (std::int64_t t = share.begin; t < share.end; ++t)
-    a.good[t] = unit_->pack_a(parts_, p.M, p.K, p.a, p.a_row, p.a_col, t, t + 1, a.tiles);
+  std::fill(a.good + share.begin, a.good + share.end,
+            unit_->pack_a(parts_, p.M, p.K, p.a, p.a_row, p.a_col, share.begin, share.end, a.tiles));
   if (!packed_b) pack_b(p, w, shared + Operand::bytes(p.M, p.K, parts_));
 }
 

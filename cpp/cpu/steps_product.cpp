@@ -8,9 +8,19 @@ namespace ranvier::cpu {
 namespace {
 
 // C's blocks: apply f and keep what f' is told from (z or y), or multiply by f'(saved).
+// What is saved of the next row comes while this one is computed: it lies beyond L2 where it is large.
+template <class T>
+void fetch_saved(const Finish<T>& e, std::int64_t row, std::int64_t col, std::int64_t n) {
+  const T* const next = e.saved + (row + 1) * e.ld_saved + col;
+  for (std::int64_t i = 0; i < n; i += static_cast<std::int64_t>(64 / sizeof(T))) __builtin_prefetch(next + i);
+}
+
 template <class T>
 void finish_keep_z(const Finish<T>& e, T* c, std::int64_t row, std::int64_t col, std::int64_t n) {
-  if (e.saved) std::copy_n(c, n, e.saved + row * e.ld_saved + col);
+  if (e.saved) {
+    fetch_saved(e, row, col, n);
+    std::copy_n(c, n, e.saved + row * e.ld_saved + col);
+  }
   e.unary(n, c, c, e.alpha);
 }
 
@@ -22,6 +32,7 @@ void finish_keep_y(const Finish<T>& e, T* c, std::int64_t row, std::int64_t col,
 
 template <class T>
 void finish_backward(const Finish<T>& e, T* c, std::int64_t row, std::int64_t col, std::int64_t n) {
+  fetch_saved(e, row, col, n);
   e.unary_backward(n, c, e.saved + row * e.ld_saved + col, c, e.alpha);
 }
 

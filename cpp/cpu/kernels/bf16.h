@@ -10,6 +10,8 @@ namespace {
 typedef std::uint32_t Words __attribute__((vector_size(64)));
 using Lines = Words[kTileRows];
 
+RANVIER_INLINE std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+
 // Rounds to bfloat16, ties to even: a float whose low half is zero.
 RANVIER_INLINE Vec<float> round_to_bf16(Vec<float> v) {
   const Words u = reinterpret_cast<Words>(v);
@@ -56,47 +58,58 @@ bool pack_parts(std::int64_t n, std::int64_t K, const float* x, std::int64_t str
                 std::int64_t first, std::int64_t last, std::uint16_t* out) {
   const std::int64_t tiles = (K + kTileK - 1) / kTileK;
   const bool along_k = stride_k == 1;
+  // x is read along its rows: else so many tiles side by side, as rows a page apart come at half the rate (1,024 bytes
+  // of each at once; 256 gain nothing).
+  constexpr std::int64_t kMostTogether = 16;
+  const std::int64_t together = along_k ? 1 : kMostTogether;
   bool good = true;
-  for (std::int64_t t = first; t < last; ++t) {
-    const std::int64_t count = n - t * kTileRows < kTileRows ? n - t * kTileRows : kTileRows;
-    const float* const from = x + t * kTileRows * stride_n;
-    std::uint16_t* to = out + t * tiles * kParts * kTileElements;
-    Int<float> largest{};  // as bits: NaN and infinity are larger than any number
-    const auto measure = [&](Vec<float> v) __attribute__((always_inline)) {
-      const Int<float> magnitude = bits(v) & 0x7fffffff;
-      largest = magnitude > largest ? magnitude : largest;
-    };
-    for (std::int64_t k = 0; k < K; k += kTileK, to += kParts * kTileElements) {
-      const std::int64_t rest = K - k < kTileK ? K - k : kTileK;
-      Lines parts[kParts];
-      const auto lanes_of = [](std::int64_t want) { return want < 0 ? 0 : want < 16 ? want : 16; };
-      for (int line = 0; line < kTileRows; ++line) {
-        Vec<float> even{}, odd{};
-        if (along_k && line < count) {
-          const float* const row = from + line * stride_n + k;
-          const Words low = reinterpret_cast<Words>(load_n(row, lanes_of(rest))),
-                      high = reinterpret_cast<Words>(load_n(row + 16, lanes_of(rest - 16)));
-          even = reinterpret_cast<Vec<float>>(pick(low, high, 2 * kLane));
-          odd = reinterpret_cast<Vec<float>>(pick(low, high, 2 * kLane + 1));
-        } else if (!along_k) {
-          if (2 * line < rest) even = load_n(from + (k + 2 * line) * stride_k, count);
-          if (2 * line + 1 < rest) odd = load_n(from + (k + 2 * line + 1) * stride_k, count);
+  for (std::int64_t t0 = first; t0 < last; t0 += together) {
+    const std::int64_t t1 = least(t0 + together, last);
+    Int<float> largest[kMostTogether] = {};  // as bits: NaN and infinity are larger than any number
+    for (std::int64_t k = 0; k < K; k += kTileK) {
+      const std::int64_t rest = least(K - k, kTileK);
+      for (std::int64_t t = t0; t < t1; ++t) {
+        const std::int64_t count = least(n - t * kTileRows, kTileRows);
+        const float* const from = x + t * kTileRows * stride_n + k * stride_k;
+        std::uint16_t* const to = out + (t * tiles + k / kTileK) * kParts * kTileElements;
+        Int<float> most = largest[t - t0];
+        const auto measure = [&](Vec<float> v) __attribute__((always_inline)) {
+          const Int<float> magnitude = bits(v) & 0x7fffffff;
+          most = magnitude > most ? magnitude : most;
+        };
+        Lines parts[kParts];
+        const auto lanes_of = [](std::int64_t want) { return want < 0 ? 0 : least(want, 16); };
+        for (int line = 0; line < kTileRows; ++line) {
+          Vec<float> even{}, odd{};
+          if (along_k && line < count) {
+            const float* const row = from + line * stride_n;
+            const Words low = reinterpret_cast<Words>(load_n(row, lanes_of(rest))),
+                        high = reinterpret_cast<Words>(load_n(row + 16, lanes_of(rest - 16)));
+            even = reinterpret_cast<Vec<float>>(pick(low, high, 2 * kLane));
+            odd = reinterpret_cast<Vec<float>>(pick(low, high, 2 * kLane + 1));
+          } else if (!along_k) {
+            if (2 * line < rest) even = load_n(from + 2 * line * stride_k, count);
+            if (2 * line + 1 < rest) odd = load_n(from + (2 * line + 1) * stride_k, count);
+          }
+          measure(even);
+          measure(odd);
+          split<kParts>(even, odd, line, parts);
         }
-        measure(even);
-        measure(odd);
-        split<kParts>(even, odd, line, parts);
-      }
-      for (int part = 0; part < kParts; ++part) {
-        if (along_k != kOfA) transpose(parts[part]);
-        for (int line = 0; line < kTileRows; ++line)
-          store(reinterpret_cast<float*>(to + part * kTileElements) + line * 16,
-                reinterpret_cast<Vec<float>>(parts[part][line]));
+        largest[t - t0] = most;
+        for (int part = 0; part < kParts; ++part) {
+          if (along_k != kOfA) transpose(parts[part]);
+          for (int line = 0; line < kTileRows; ++line)
+            store(reinterpret_cast<float*>(to + part * kTileElements) + line * 16,
+                  reinterpret_cast<Vec<float>>(parts[part][line]));
+        }
       }
     }
-    std::int32_t most = 0;
-    for (int i = 0; i < 16; ++i) most = most < largest[i] ? largest[i] : most;
     constexpr int kTooLarge = (127 + 127) << 23, kTooSmall = (127 - 90) << 23;  // 2^127 and 2^-90
-    good = good && most < kTooLarge && (most == 0 || most >= kTooSmall);
+    for (std::int64_t t = t0; t < t1; ++t) {
+      std::int32_t most = 0;
+      for (int i = 0; i < 16; ++i) most = most < largest[t - t0][i] ? largest[t - t0][i] : most;
+      good = good && most < kTooLarge && (most == 0 || most >= kTooSmall);
+    }
   }
   return good;
 }
@@ -130,13 +143,11 @@ struct Bf16Block {
   bool first;  // else C's values are added to
 };
 
-RANVIER_INLINE std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-
 // Loops: blocks of columns, whose chunk of B stays in L2; chunks of k; panels of rows, whose A stays in L1; panels of
 // columns, which stream from L2.
 template <class Unit, int kParts>
 void product_of_parts(const Bf16Product& p) {
-  constexpr std::int64_t kBlockBytes = 512 << 10, kTileBytes = 2 * kTileElements * kParts;
+  constexpr std::int64_t kBlockBytes = (kParts == 1 ? 512 : 1024) << 10, kTileBytes = 2 * kTileElements * kParts;
   constexpr std::int64_t kChunkTiles = Unit::template kChunkTiles<kParts>;
   constexpr std::int64_t kRows = kTileRows * Unit::kRowTiles, kColumns = kTileRows * Unit::kColumnTiles;
   constexpr std::int64_t kBlockColumns = kBlockBytes / (kChunkTiles * kTileBytes) / Unit::kColumnTiles * kColumns;
