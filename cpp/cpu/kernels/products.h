@@ -39,11 +39,11 @@ inline constexpr std::int64_t kBlockColumns = 1024 / sizeof(T);  // kChunk rows 
 inline constexpr std::int64_t kBlockRows = 256;                  // kChunk columns of A, and C, take as much again
 template <class T>
 inline constexpr std::int64_t kPackedColumns = 2 * kBlockColumns<T>;  // with no block of C beside it: 2 to 3 % faster
-template <class T>
-inline constexpr std::int64_t kPackedAColumns = 4 * kPackedColumns<T>;  // that a block of packed A serves
-inline constexpr std::int64_t kColumnRows = 128;  // rows at a time where the vectors run along the rows
+inline constexpr std::int64_t kPackedRows = 2048;  // of A at most, which then streams from where it lies
+inline constexpr std::int64_t kColumnRows = 128;   // rows at a time where the vectors run along the rows
 
 RANVIER_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+RANVIER_INLINE std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 RANVIER_INLINE std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 // The first of `parts` parts of n, equal to within one.
 RANVIER_INLINE std::int64_t equal_part(std::int64_t n, std::int64_t parts) {
@@ -345,10 +345,16 @@ void pack_a(std::int64_t K, std::int64_t M, std::int64_t highest, const T* a, st
 struct Copies {
   bool a, b;
 };
+// C holds the sums of the chunks so far, unless its old values are to be added after the last one.
+template <class T>
+RANVIER_INLINE bool sums_apart(const Product<T>& p) {
+  return p.accumulate && p.K > kChunk;
+}
 template <class T>
 RANVIER_INLINE Copies copies(const Product<T>& p) {
   constexpr std::int64_t kFar = 2048 / sizeof(T);
-  return {p.a_row == 1 && p.a_col >= kFar && p.N >= kBlockColumns<T>,
+  return {p.a_row == 1 && p.a_col >= kFar && p.N >= kBlockColumns<T> && p.M > kMaxRows[kMaxVectors] && p.K > 0 &&
+              !sums_apart(p),
           !p.packed && p.N > 1 && (p.b_col != 1 || (p.b_row >= kFar && p.M >= 64))};
 }
 
@@ -361,73 +367,83 @@ RANVIER_INLINE void finish_rows(const Product<T>& p, std::int64_t i, std::int64_
   for (std::int64_t r = i; r < i + rows; ++r) p.finish->run(*p.finish, p.c + r * p.ldc + j, r, j, n);
 }
 
-// Vectors along the columns of C.
+// The chunks of k in [k_begin, k_end), which begins one. a_panels: where pack_a put those of A, of a single chunk.
 template <class T>
-void product_along_columns(const Product<T>& p, T* scratch) {
+void product_blocks(const Product<T>& p, std::int64_t k_begin, std::int64_t k_end, const T* a_panels, T* scratch) {
   constexpr std::int64_t L = kLanes<T>, kLine = 64 / sizeof(T);
-  const Copies copy = copies(p);
+  const bool copy_b = copies(p).b, apart = sums_apart(p);
   // One panel of rows reads what is packed once, front to back.
-  const std::int64_t near_columns = copy.b ? kPackedColumns<T> : kBlockColumns<T>;
   const std::int64_t block_columns = p.packed && p.M <= kMaxRows[kMaxVectors] ? kPanel
-                                     : copy.a                                 ? kPackedAColumns<T>
-                                                                              : near_columns;
-  // C holds the sums of the chunks so far, unless its old values are to be added after the last one.
-  const bool apart = p.accumulate && p.K > kChunk;
-  const std::int64_t block_rows = copy.b && !apart ? p.M : smaller(p.M, kBlockRows);  // what is copied serves all
-  const std::int64_t step = copy.b || p.packed ? kPanel : near_columns;
+                                     : copy_b                                 ? kPackedColumns<T>
+                                                                              : kBlockColumns<T>;
+  // What is copied serves all rows.
+  const std::int64_t block_rows = (copy_b || a_panels) && !apart ? p.M : smaller(p.M, kBlockRows);
+  const std::int64_t step = copy_b || p.packed ? kPanel : block_columns;
   T* const totals = scratch;
-  T* const panels = totals + (apart ? block_rows * smaller(p.N, block_columns) : 0);
-  T* const a_panels = panels + (copy.b ? packed_size(smaller(p.K, kChunk), smaller(p.N, block_columns)) : 0);
+  T* const panels = scratch + (apart ? block_rows * smaller(p.N, block_columns) : 0);
 
   for (std::int64_t j0 = 0; j0 < p.N; j0 += block_columns) {
     const std::int64_t N = smaller(block_columns, p.N - j0);
     const std::int64_t widest = smaller(ceil_div(smaller(N, step), L), widest_panel(p.M));
     for (std::int64_t i0 = 0; i0 < p.M; i0 += block_rows) {
-      const std::int64_t end = smaller(i0 + block_rows, p.M);
-      std::int64_t k0 = 0;
+      const std::int64_t M = smaller(block_rows, p.M - i0);
+      std::int64_t k0 = k_begin;
       do {  // once for K = 0 too
-        const std::int64_t K = smaller(kChunk, p.K - k0);
-        const T* const a = p.a + k0 * p.a_col;
+        const std::int64_t K = smaller(kChunk, k_end - k0);
         T* const total = apart ? totals - i0 * N - j0 : p.c;
-        Chunk<T> chunk{p,      a,       p.a_row, p.a_col, K, total, apart ? N : p.ldc, k0 == 0, k0 + K == p.K,
-                       copy.b, nullptr, p.b_row};
-        if (copy.b) pack_b(K, N, p.b + k0 * p.b_row + j0 * p.b_col, p.b_row, p.b_col, 0, ceil_div(N, kPanel), panels);
+        Chunk<T> chunk{p,       p.a + k0 * p.a_col, p.a_row, p.a_col, K, total, apart ? N : p.ldc,
+                       k0 == 0, k0 + K == p.K,      copy_b,  nullptr, 0};
+        if (copy_b) pack_b(K, N, p.b + k0 * p.b_row + j0 * p.b_col, p.b_row, p.b_col, 0, ceil_div(N, kPanel), panels);
         // Column j of row k of B where it lies, or of the panel that j begins in what is packed.
         const auto b_at = [&](std::int64_t k, std::int64_t j) {
           return p.packed ? p.b + j * p.K + k * panel_width(p.N - j) : p.b + k * p.b_row + j * p.b_col;
         };
-        const std::int64_t next_k = chunk.last ? 0 : k0 + K;
-        const std::int64_t next_j = chunk.last && end == p.M ? j0 + block_columns : j0;
+        const bool block_ends = k0 + K == k_end;
+        const std::int64_t next_k = block_ends ? k_begin : k0 + K;
+        const std::int64_t next_j = block_ends && i0 + M == p.M ? j0 + block_columns : j0;
         const bool more = next_j < p.N;
-        if (copy.b && more && p.b_col == 1) chunk.next_b = p.b + next_k * p.b_row + next_j - j0;
-        const std::int64_t rows_at_once = copy.a ? kBlockRows : end - i0;
-        for (std::int64_t i1 = i0; i1 < end; i1 += rows_at_once) {
-          const std::int64_t M = smaller(rows_at_once, end - i1), highest = kMaxRows[widest];
-          if (copy.a) pack_a(K, M, highest, a + i1, p.a_col, a_panels);
-          for (std::int64_t j1 = 0; j1 < N; j1 += near_columns) {
-            const std::int64_t near_N = smaller(near_columns, N - j1);
-            std::int64_t row_panel = 0;
-            for_row_panels(M, highest, [&](std::int64_t i, std::int64_t rows) {
-              if (copy.a) chunk.a = a_panels + i * K - (i1 + i), chunk.a_col = rows;
-              for (std::int64_t j2 = j1; j2 < j1 + near_N; j2 += step) {
-                const std::int64_t width = smaller(step, N - j2);
-                const std::int64_t b_row = step == kPanel ? panel_width(width) : p.b_row;
-                const T* const b = copy.b ? panels + j2 * K : b_at(k0, j0 + j2);
-                for_panels<T>(width, widest, [&](std::int64_t j, std::int64_t vectors, std::int64_t n) {
-                  // The n-th panel of rows fetches the n-th line of each row of the next block of B.
-                  const bool fetch = !copy.b && more && row_panel < vectors * L / kLine;
-                  const std::int64_t ahead = fetch ? b_at(next_k, next_j + j2) - b + row_panel * kLine : 0;
-                  find_tile(chunk, rows, vectors, n)(chunk, i1 + i, j0 + j2 + j, b + j, b_row, n, ahead);
-                });
-              }
-              if (chunk.last) finish_rows(p, i1 + i, rows, j0 + j1, near_N);
-              ++row_panel;
+        if (copy_b && more && p.b_col == 1) chunk.next_b = b_at(next_k, next_j) - j0, chunk.b_row = p.b_row;
+        std::int64_t row_panel = 0;
+        for_row_panels(M, kMaxRows[widest], [&](std::int64_t i, std::int64_t rows) {
+          if (a_panels) chunk.a = a_panels + i * K - i, chunk.a_col = rows;
+          for (std::int64_t j1 = 0; j1 < N; j1 += step) {
+            const std::int64_t width = smaller(step, N - j1);
+            const std::int64_t b_row = step == kPanel ? panel_width(width) : p.b_row;
+            const T* const b = copy_b ? panels + j1 * K : b_at(k0, j0 + j1);
+            for_panels<T>(width, widest, [&](std::int64_t j, std::int64_t vectors, std::int64_t n) {
+              // The n-th panel of rows fetches the n-th line of each row of the next block of B.
+              const bool fetch = !copy_b && more && row_panel < vectors * L / kLine;
+              const std::int64_t ahead = fetch ? b_at(next_k, next_j + j1) - b + row_panel * kLine : 0;
+              find_tile(chunk, rows, vectors, n)(chunk, i0 + i, j0 + j1 + j, b + j, b_row, n, ahead);
             });
           }
-        }
+          if (chunk.last) finish_rows(p, i0 + i, rows, j0, N);
+          ++row_panel;
+        });
         k0 += K;
-      } while (k0 < p.K);
+      } while (k0 < k_end);
     }
+  }
+}
+
+// Vectors along the columns of C.
+template <class T>
+void product_along_columns(const Product<T>& p, T* scratch) {
+  if (!copies(p).a) return product_blocks<T>(p, 0, p.K, nullptr, scratch);
+  std::int64_t blocks = ceil_div(p.M, kPackedRows);
+  for (std::int64_t i = 0; i < p.M;) {
+    Product<T> rows = p;
+    rows.M = equal_part(p.M - i, blocks--);
+    rows.a += i, rows.c += i * p.ldc;
+    Finish<T> finish;
+    if (p.finish) finish = p.finish->from(i, 0), rows.finish = &finish;
+    T* const panels = scratch + packed_size(kChunk, smaller(p.N, kPackedColumns<T>));
+    for (std::int64_t k = 0; k < p.K; k += kChunk) {
+      const std::int64_t K = smaller(kChunk, p.K - k);
+      pack_a(K, rows.M, kMaxRows[kMaxVectors], rows.a + k * p.a_col, p.a_col, panels);
+      product_blocks<T>(rows, k, k + K, panels, scratch);
+    }
+    i += rows.M;
   }
 }
 
@@ -482,11 +498,12 @@ const char* product_path(const Product<T>& p) {
 
 template <class T>
 std::int64_t product_scratch(std::int64_t M, std::int64_t N, std::int64_t K) {
-  const std::int64_t columns = smaller(N, kPackedAColumns<T>), rows = smaller(M, kColumnRows);
+  const std::int64_t columns = smaller(N, kPackedColumns<T>), rows = smaller(M, kColumnRows);
   const std::int64_t k = smaller(K, kChunk), block_rows = smaller(M, kBlockRows);
-  const std::int64_t along_columns = packed_size(k, columns) + k * block_rows + (K > kChunk ? block_rows * columns : 0);
+  const std::int64_t along_columns =
+      packed_size(kChunk, columns) + larger(k * smaller(M, kPackedRows), K > kChunk ? block_rows * columns : 0);
   const std::int64_t along_rows = packed_size(k, rows) + smaller(N, kLanes<T> - 1) * rows;
-  return along_columns > along_rows ? along_columns : along_rows;
+  return larger(along_columns, along_rows);
 }
 
 // out (N) [+]= the sums over i of x (M, N): the product with a row of ones.
