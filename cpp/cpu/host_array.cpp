@@ -74,11 +74,17 @@ void require(const HostArray& array, Good&& good, Complain&& complain) {
     using From = decltype(zero);
     const From* values = reinterpret_cast<const From*>(array.data);
     const std::int64_t n = array.count();
-    bool all = true;
-    for (std::int64_t i = 0; i < n; ++i) all &= good(static_cast<double>(values[i]));
-    for (std::int64_t i = 0; !all && i < n; ++i) {
-      const auto value = static_cast<double>(values[i]);
-      if (!good(value)) throw ValueError(complain(value, i / array.width));
+    const auto at = [&](std::int64_t i) {
+      if constexpr (std::is_same_v<From, Half>) {
+        return static_cast<float>(values[i]);
+      } else {
+        return values[i];
+      }
+    };
+    int bad = 0;  // GCC makes vectors of an int, not of a bool: 28 and 6 GB/s
+    for (std::int64_t i = 0; i < n; ++i) bad |= !good(at(i));
+    for (std::int64_t i = 0; bad && i < n; ++i) {
+      if (!good(at(i))) throw ValueError(complain(static_cast<double>(at(i)), i / array.width));
     }
   });
 }
@@ -121,7 +127,7 @@ void gather_labels(const HostArray& array, const std::int64_t* order, std::int64
 void check_finite(const HostArray& array, const std::string& name) {
   if (is_integer(array.element)) return;
   require(
-      array, [](double v) { return std::isfinite(v); },
+      array, [](auto v) { return v - v == 0; },  // in the array's own type
       [&](double v, std::int64_t row) { return concat(name, ": expected finite values, got ", v, " in row ", row); });
 }
 
