@@ -122,7 +122,7 @@ def test_the_plan_and_info_name_the_unit(isa: str, rng: np.random.Generator) -> 
     for precision in ["highest", *REDUCED]:
         runs_on = _core.precisions()[precision]
         model = dense(a, b, precision)
-        text = str(model.plan(batch_size=256))
+        text = str(model.plan(batch_size=512))
         assert f"{precision} on {runs_on}" in rv.info()["precision"]
         assert f"(precision {precision if runs_on != 'float32' else 'highest'})" in text
         if runs_on != "float32":

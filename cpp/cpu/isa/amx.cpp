@@ -58,7 +58,7 @@ RANVIER_INLINE void multiply_tiles() {
 struct TileUnit {
   static constexpr const char* kName = "AMX";
   static constexpr int kMostParts = 3;
-  static constexpr std::array<std::int64_t, 3> kLeastProducts{32, 64, 128};
+  static constexpr std::array<std::int64_t, 3> kLeastProducts{64, 104, 160};
   static constexpr int kRowTiles = 2, kColumnTiles = 2;
   // k a chunk: 256, 1024 and 768 were fastest for one, two and three parts (three: 512 is 7 % slower).
   template <int kParts>
