@@ -109,8 +109,6 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);
     }
-    // One row reads B as fast as it comes; a prefetch would only take turns with its loads (0.85 times as fast).
-    if (kRows > 1 && ahead != 0) __builtin_prefetch(b + k * b_row + ahead, 0, 2);
   };
   const auto advance = [&](std::int64_t k) __attribute__((always_inline)) {
 #pragma GCC unroll 8
@@ -132,6 +130,10 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
     }
     std::int64_t k = smaller(segment, left);
     for (; k >= kUnroll; k -= kUnroll) {
+      // One row reads B as fast as it comes; a prefetch would only take turns with its loads (0.85 times as fast).
+      if (kRows > 1 && ahead != 0)
+#pragma GCC unroll 4
+        for (std::int64_t u = 0; u < kUnroll; ++u) __builtin_prefetch(b + u * b_row + ahead, 0, 2);
 #pragma GCC unroll 4
       for (std::int64_t u = 0; u < kUnroll; ++u) multiply(u);
       advance(kUnroll);
@@ -325,16 +327,25 @@ void pack_b(std::int64_t K, std::int64_t N, const T* b, std::int64_t b_row, std:
 
 // out: panels of rows of an A whose columns are contiguous, each (K, its rows).
 template <class T>
-void pack_a(std::int64_t K, std::int64_t M, std::int64_t highest, const T* a, std::int64_t a_col, T* out) {
-  constexpr std::int64_t L = kLanes<T>, kLines = 4;  // so many columns of A are read side by side
+void pack_a(std::int64_t K, std::int64_t M, const T* a, std::int64_t a_col, T* out) {
+  constexpr std::int64_t kLines = 4;  // so many columns of A are read side by side
+  constexpr int kHighest = kMaxRows[kMaxVectors];
   for (std::int64_t k0 = 0; k0 < K; k0 += kLines)
-    for_row_panels(M, highest, [&](std::int64_t i, std::int64_t rows) {
-      for (std::int64_t k = k0; k < smaller(k0 + kLines, K); ++k) {
-        const T* const from = a + k * a_col + i;
-        __builtin_prefetch(from + kLines * a_col);
-        for (std::int64_t r = 0; r < rows; r += L)
-          store_n(out + i * K + k * rows + r, load_n(from + r, smaller(rows - r, L)), smaller(rows - r, L));
-      }
+    for_row_panels(M, kHighest, [&](std::int64_t i, std::int64_t rows) {
+      const std::int64_t end = smaller(k0 + kLines, K);
+      const auto copy = [&](std::int64_t n) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+        for (std::int64_t k = k0; k < end; ++k) {
+          __builtin_prefetch(a + (k + kLines) * a_col + i);
+          __builtin_memcpy(out + i * K + k * n, a + k * a_col + i, static_cast<std::size_t>(n) * sizeof(T));
+        }
+      };
+      if (rows == kHighest)
+        copy(kHighest);
+      else if (rows == kHighest - 1)
+        copy(kHighest - 1);
+      else
+        copy(rows);
     });
 }
 
@@ -391,8 +402,9 @@ void product_blocks(const Product<T>& p, std::int64_t k_begin, std::int64_t k_en
       do {  // once for K = 0 too
         const std::int64_t K = smaller(kChunk, k_end - k0);
         T* const total = apart ? totals - i0 * N - j0 : p.c;
+        const bool far = copy_b && M * N > kBlockRows * kBlockColumns<T>;
         Chunk<T> chunk{p,       p.a + k0 * p.a_col, p.a_row, p.a_col, K, total, apart ? N : p.ldc,
-                       k0 == 0, k0 + K == p.K,      copy_b,  nullptr, 0};
+                       k0 == 0, k0 + K == p.K,      far,     nullptr, 0};
         if (copy_b) pack_b(K, N, p.b + k0 * p.b_row + j0 * p.b_col, p.b_row, p.b_col, 0, ceil_div(N, kPanel), panels);
         // Column j of row k of B where it lies, or of the panel that j begins in what is packed.
         const auto b_at = [&](std::int64_t k, std::int64_t j) {
@@ -440,7 +452,7 @@ void product_along_columns(const Product<T>& p, T* scratch) {
     T* const panels = scratch + packed_size(kChunk, smaller(p.N, kPackedColumns<T>));
     for (std::int64_t k = 0; k < p.K; k += kChunk) {
       const std::int64_t K = smaller(kChunk, p.K - k);
-      pack_a(K, rows.M, kMaxRows[kMaxVectors], rows.a + k * p.a_col, p.a_col, panels);
+      pack_a(K, rows.M, rows.a + k * p.a_col, p.a_col, panels);
       product_blocks<T>(rows, k, k + K, panels, scratch);
     }
     i += rows.M;
