@@ -208,6 +208,9 @@ void check_shapes(Arrays<T>& arrays) {
   for (std::int64_t N : {1, 2, 3, 7, 15})
     for (std::int64_t M : {510, 513, 1030})
       for (std::int64_t K : {3, 40, 300}) forms(M, N, K), forms(N, M, K);
+  // A packed: a last block of columns narrower than a tile, and more rows than are packed at once.
+  check<T>(arrays, {600, 530, 300, Form::kWeight, kBias | kFinish});
+  check<T>(arrays, {2100, 266, 20, Form::kWeight, kRelu | kFinish | kWide});
   // Every combination of options, with one chunk and several, small and in blocks.
   for (unsigned options = 0; options <= kAllOptions; ++options)
     for (Form form : {Form::kForward, Form::kInput, Form::kWeight, Form::kGeneral}) {
