@@ -131,6 +131,16 @@ def test_the_plan_and_info_name_the_unit(isa: str, rng: np.random.Generator) -> 
             np.testing.assert_array_equal(model.predict(a), dense(a, b, "highest").predict(a))
 
 
+@on_each_unit
+def test_a_plan_for_one_row_keeps_no_parts(isa: str, rng: np.random.Generator) -> None:
+    """Two parts are as many bytes as float32, three more, and no product of fewer than 16 rows multiplies them."""
+    a, b = normal(rng, 1, 512), normal(rng, 512, 256)
+    for precision in ("high", "bf16x6"):
+        model = dense(a, b, precision)
+        assert "packed weights" in str(model.plan(batch_size=1, purpose="infer"))
+        np.testing.assert_array_equal(model.predict(a), dense(a, b, "highest").predict(a))
+
+
 TRAINING = """
 import hashlib, sys
 import numpy as np

@@ -124,7 +124,7 @@ class ProductStep : public Step {
         lines_(lines_of(s.input_types[0])),
         by_rows_(by_rows),
         keeps_weight_(plan.request.outputs_in_place && b.slot >= plan.slots.store && b.slot < plan.slots.output),
-        bf16_(std::is_same_v<T, float> ? plan.request.precision : Precision::highest, keeps_weight_) {}
+        bf16_(precision(plan.request), keeps_weight_) {}
   // The product of all rows: its sizes and strides; with its operands too.
   virtual Product<T> shape(std::int64_t rows) const = 0;
   virtual Product<T> whole(const Frame&, Finish<T>&) const = 0;
@@ -141,6 +141,12 @@ class ProductStep : public Step {
     if (by_rows_ && !meet) return {line_share(rows, w, batched_, lines_), {0, p.N}};
     if (p.M >= p.N && p.M > kRowGranule) return {share(p.M, w.id, w.count, kRowGranule), {0, p.N}};
     return {{0, p.M}, share(p.N, w.id, w.count, keeps_panels(p) ? kPanel : kFlatGranule)};
+  }
+  // Weights kept in several parts serve no product of fewer rows than a tile has: float32's panels do.
+  Precision precision(const PlanRequest& request) const {
+    const bool parts = bf16_parts(request.precision) > 1;
+    const bool few = keeps_weight_ && parts && lines(request.capacity) < kTileRows;
+    return std::is_same_v<T, float> && !few ? request.precision : Precision::highest;
   }
   // Whether B is kept in panels for float32: where it is a row of panels or less, it is one as it stands.
   bool keeps_panels(const Product<T>& p) const { return keeps_weight_ && !bf16_.runs() && p.N > kPanel; }
