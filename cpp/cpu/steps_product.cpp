@@ -7,7 +7,6 @@
 namespace ranvier::cpu {
 namespace {
 
-// C's blocks: apply f and keep what f' is told from (z or y), or multiply by f'(saved).
 // What is saved of the next row comes while this one is computed: it lies beyond L2 where it is large.
 template <class T>
 void fetch_saved(const Finish<T>& e, std::int64_t row, std::int64_t col, std::int64_t n) {
@@ -15,6 +14,7 @@ void fetch_saved(const Finish<T>& e, std::int64_t row, std::int64_t col, std::in
   for (std::int64_t i = 0; i < n; i += static_cast<std::int64_t>(64 / sizeof(T))) __builtin_prefetch(next + i);
 }
 
+// C's blocks: apply f and keep what f' is told from (z or y), or multiply by f'(saved).
 template <class T>
 void finish_keep_z(const Finish<T>& e, T* c, std::int64_t row, std::int64_t col, std::int64_t n) {
   if (e.saved) {

@@ -60,7 +60,7 @@ struct TileUnit {
   static constexpr int kMostParts = 3;
   static constexpr std::array<std::int64_t, 3> kLeastProducts{64, 104, 160};
   static constexpr int kRowTiles = 2, kColumnTiles = 2;
-  // k a chunk: 256, 1024 and 768 were fastest for one, two and three parts (three: 512 is 7 % slower).
+  // k a chunk: 256, 1024 and 768 were fastest for one, two and three parts (three: 512 is 2 to 10 % slower).
   template <int kParts>
   static constexpr std::int64_t kChunkTiles = kParts == 1   ? 8
                                               : kParts == 2 ? 32
