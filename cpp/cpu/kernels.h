@@ -23,7 +23,8 @@ inline constexpr std::int64_t kSumLanes = 16;
 inline constexpr std::int64_t kSumChunk = 4096;
 
 // What happens to a finished block of a product while it is still in L1: an activation or its derivative, in place.
-// run is called once a row segment: c points at element (row, col) of C, n elements.
+// run is called for n elements of C from (row, col) on, which c points at: a part of a row, or whole rows where they
+// lie one after the other, those of saved too.
 template <class T>
 struct Finish {
   void (*run)(const Finish&, T* c, std::int64_t row, std::int64_t col, std::int64_t n);

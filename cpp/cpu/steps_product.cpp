@@ -7,10 +7,10 @@
 namespace ranvier::cpu {
 namespace {
 
-// What is saved of the next row comes while this one is computed: it lies beyond L2 where it is large.
+// What is saved of the next row (rows) comes while this one is computed: it lies beyond L2 where it is large.
 template <class T>
 void fetch_saved(const Finish<T>& e, std::int64_t row, std::int64_t col, std::int64_t n) {
-  const T* const next = e.saved + (row + 1) * e.ld_saved + col;
+  const T* const next = e.saved + row * e.ld_saved + col + std::max(n, e.ld_saved);
   for (std::int64_t i = 0; i < n; i += static_cast<std::int64_t>(64 / sizeof(T))) __builtin_prefetch(next + i);
 }
 

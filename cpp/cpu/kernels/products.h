@@ -377,6 +377,7 @@ template <class T>
 RANVIER_INLINE void finish_rows(const Product<T>& p, std::int64_t i, std::int64_t rows, std::int64_t j,
                                 std::int64_t n) {
   if (!p.finish) return;
+  if (n == p.ldc && n == p.finish->ld_saved) return p.finish->run(*p.finish, p.c + i * n, i, 0, rows * n);
   for (std::int64_t r = i; r < i + rows; ++r) p.finish->run(*p.finish, p.c + r * p.ldc + j, r, j, n);
 }
 
