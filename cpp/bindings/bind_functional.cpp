@@ -264,7 +264,7 @@ void update_range(const Range& r, const cpu::Update& update, Optimizer rule, con
   T* slots[3];
   for (int k = 0; k < 3; ++k) slots[k] = reinterpret_cast<T*>(at(places[k]));
   cpu::kernels<T>().optimizer[static_cast<std::size_t>(rule)](
-      r.end - r.begin, update, reinterpret_cast<const T*>(at(grad)), reinterpret_cast<T*>(at(param)), slots);
+      1, r.end - r.begin, 0, update, reinterpret_cast<const T*>(at(grad)), reinterpret_cast<T*>(at(param)), slots);
 }
 
 // optimizer, param, grad, slots, step.
@@ -297,7 +297,7 @@ py::object optimizer_step(py::handle, Arguments given) {
     if (used[k] && !places[k]) throw ValueError("optimiser state: an array is missing");
   }
   cpu::Update update = settings.numbers;
-  update.step = step;
+  update.set_step(settings.rule, step);
   if (settings.clip_value > 0) update.clip_value = settings.clip_value;
   const auto update_share = dtype == DType::f64 ? update_range<double> : update_range<float>;
   {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -88,25 +89,35 @@ struct CrossEntropy {
   T label_smoothing;
 };
 
-// The scalars of one optimiser step; kernels round what they need to T once. Updates are PyTorch's, formula by formula.
+// The scalars of one optimiser step, set_step the last; kernels round what they need to T once. Updates are PyTorch's,
+// formula by formula.
 struct Update {
   double lr;
   double grad_scale = 1;  // 1 / accumulated batches, times the clipping by global norm
   double clip_value = std::numeric_limits<double>::infinity();  // after grad_scale
   double weight_decay = 0;
-  std::int64_t step = 1;               // counts from 1
-  double momentum = 0, dampening = 0;  // sgd, rmsprop
-  bool nesterov = false;               // sgd
-  double beta1 = 0.9, beta2 = 0.999;   // adam, adamw
-  double eps = 1e-8;                   // adam, adamw, rmsprop, adagrad
-  double alpha = 0.99;                 // rmsprop
-  double lr_decay = 0;                 // adagrad
+  std::int64_t step = 1;                                    // counts from 1
+  double momentum = 0, dampening = 0;                       // sgd, rmsprop
+  bool nesterov = false;                                    // sgd
+  double beta1 = 0.9, beta2 = 0.999;                        // adam, adamw
+  double eps = 1e-8;                                        // adam, adamw, rmsprop, adagrad
+  double alpha = 0.99;                                      // rmsprop
+  double lr_decay = 0;                                      // adagrad
+  double correction1 = 1 - beta1, correction2 = 1 - beta2;  // adam, adamw: 1 - beta^step
+
+  void set_step(Optimizer rule, std::int64_t s) {
+    step = s;
+    if (rule != Optimizer::adam && rule != Optimizer::adamw) return;
+    correction1 = 1 - std::pow(beta1, static_cast<double>(s));
+    correction2 = 1 - std::pow(beta2, static_cast<double>(s));
+  }
 };
 
-// slots, null where unused: sgd {momentum}; adam, adamw {m, v}; rmsprop {square average, momentum, gradient average
-// (given: centered)}; adagrad {sum}.
+// Of `rows` rows of n elements, in each array ld apart. slots, null where unused: sgd {momentum}; adam, adamw {m, v};
+// rmsprop {square average, momentum, gradient average (given: centered)}; adagrad {sum}.
 template <class T>
-using OptimizerKernel = void (*)(std::int64_t n, const Update&, const T* grad, T* param, T* const slots[3]);
+using OptimizerKernel = void (*)(std::int64_t rows, std::int64_t n, std::int64_t ld, const Update&, const T* grad,
+                                 T* param, T* const slots[3]);
 
 // The mask of element i of a layer: word i % 4 of philox(seed, {i / 4 low, i / 4 high, layer, step}) >= rate * 2^32
 // keeps.

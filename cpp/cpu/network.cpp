@@ -36,6 +36,10 @@ Network::Network(std::vector<Parameter> parameters, std::uint64_t seed)
     } else {
       update_.ranges.push_back({store, offset, at, count});
     }
+    const Dims& dims = p.store->shape(p.index);
+    const bool matrix = dims.size() == 2;
+    update_.parameters.push_back(
+        {store, offset, gradient_offsets_.back(), matrix ? dims[0] : 1, matrix ? dims[1] : Type{false, dims}.count()});
     at += bytes;
   }
   for (const auto& store : stores_) lock_order_.push_back(store.get());
@@ -231,7 +235,7 @@ void Network::prepare_update(double grad_scale) {
   if (!optimizer_) throw std::runtime_error("the network has no optimiser yet");
   update_.numbers = optimizer_->numbers;
   update_.numbers.grad_scale = grad_scale;
-  update_.numbers.step = updates + 1;
+  update_.numbers.set_step(update_.rule, updates + 1);
   if (optimizer_->clip_value > 0) update_.numbers.clip_value = optimizer_->clip_value;
   update_.clip_norm = optimizer_->clip_norm;
 }

@@ -28,12 +28,20 @@ struct UpdateRange {
   std::int64_t count;                          // elements, padding between neighbours included
 };
 
+// One of the parameters; rows is 1 but for a matrix.
+struct UpdateParameter {
+  int store;
+  std::int64_t store_offset, gradient_offset;  // bytes
+  std::int64_t rows, columns;
+};
+
 // What the optimiser's step reads besides the slots.
 struct UpdateContext {
   Optimizer rule;
   Update numbers;
   double clip_norm = 0;  // 0: none
   std::vector<UpdateRange> ranges;
+  std::vector<UpdateParameter> parameters;
   std::byte* slots[3] = {nullptr, nullptr, nullptr};  // flat, laid out as the gradient
   double* chunk_sums = nullptr;                       // one a kSumChunk of each range, for the norm
 };
@@ -120,6 +128,16 @@ inline Range line_share(std::int64_t rows, const Worker& worker, bool batched, s
 }
 inline Range line_share(const Frame& frame, const Worker& worker, bool batched, std::int64_t lines) {
   return line_share(frame.rows, worker, batched, lines);
+}
+
+struct Block {
+  Range rows, columns;
+};
+// This worker's block of a matrix (M, N) that is a product: a part of its longer side reads and packs the least. A
+// worker updates the part of a weight whose gradient it makes.
+inline Block block_share(std::int64_t M, std::int64_t N, const Worker& worker, std::int64_t granule = kFlatGranule) {
+  if (M >= N && M > kRowGranule) return {share(M, worker.id, worker.count, kRowGranule), {0, N}};
+  return {{0, M}, share(N, worker.id, worker.count, granule)};
 }
 
 }  // namespace ranvier::cpu

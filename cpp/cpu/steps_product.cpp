@@ -112,7 +112,7 @@ class ProductStep : public Step {
     Product<T> p = shape(rows);
     if (is_reduced(p)) return bf16_.name();
     const Block b = block(p, rows, meet, {0, threads});
-    p.M = b.lines.end - b.lines.begin, p.N = b.columns.end - b.columns.begin;
+    p.M = b.rows.end - b.rows.begin, p.N = b.columns.end - b.columns.begin;
     p.packed = keeps_panels(p);
     return kernels_.product_path(p);
   }
@@ -134,13 +134,9 @@ class ProductStep : public Step {
   const Kernels<T>& kernels_ = kernels<T>();
 
  private:
-  struct Block {
-    Range lines, columns;
-  };
   Block block(const Product<T>& p, std::int64_t rows, bool meet, const Worker& w) const {
     if (by_rows_ && !meet) return {line_share(rows, w, batched_, lines_), {0, p.N}};
-    if (p.M >= p.N && p.M > kRowGranule) return {share(p.M, w.id, w.count, kRowGranule), {0, p.N}};
-    return {{0, p.M}, share(p.N, w.id, w.count, keeps_panels(p) ? kPanel : kFlatGranule)};
+    return block_share(p.M, p.N, w, keeps_panels(p) ? kPanel : kFlatGranule);
   }
   // Weights kept in several parts serve no product of fewer rows than a tile has: float32's panels do.
   Precision precision(const PlanRequest& request) const {
@@ -269,7 +265,7 @@ class DenseDwStep final : public ProductStep<T> {
       fold_chunks(f, w);
     }
     if (db_.slot < 0 || w.part > 0) return;
-    const Range c = share(out_, w.id, w.count, kFlatGranule);
+    const Range c = block_share(1, out_, w).columns;
     if (c.begin < c.end) {
       this->kernels_.column_sum(this->lines(f.rows), c.end - c.begin, f.at<const T>(dz_) + c.begin, out_,
                                 f.at<T>(db_) + c.begin, false);
@@ -338,7 +334,7 @@ class DenseDbStep final : public Step {
         out_(s.input_types[0].dims.back()) {}
 
   void run(const Frame& f, const Worker& w) const override {
-    const Range c = share(out_, w.id, w.count, kFlatGranule);
+    const Range c = block_share(1, out_, w).columns;
     if (c.begin == c.end) return;
     const std::int64_t m = batched_ ? f.rows * lines_ : lines_;
     kernels_.column_sum(m, c.end - c.begin, f.at<const T>(dz_) + c.begin, out_, f.at<T>(db_) + c.begin, false);

@@ -5,12 +5,13 @@
 namespace ranvier::cpu {
 namespace {
 
-// The optimiser over the flat parameters: one streaming pass over {gradient, parameter, slots}, shared out flat. With
+// The optimiser over the flat parameters: one streaming pass over {gradient, parameter, slots}, shared out flat, or by
+// parameter where nobody meets before it: each worker then updates what it has just made the gradients of. With
 // clip_norm first the global norm, in double, chunk by chunk in order, so that it never depends on the share.
 template <class T>
 class UpdateStep final : public Step {
  public:
-  explicit UpdateStep(int first_store) : first_store_(first_store) {}
+  UpdateStep(int first_store, bool barrier) : first_store_(first_store), barrier_(barrier) {}
 
   int parts(const Frame& f) const override { return f.update->clip_norm > 0 ? 2 : 1; }
   void run(const Frame& f, const Worker& w) const override {
@@ -25,20 +26,34 @@ class UpdateStep final : public Step {
       const double clip = u.clip_norm / (norm + 1e-6);
       if (clip < 1) numbers.grad_scale *= clip;
     }
-    const OptimizerKernel<T> kernel = kernels_.optimizer[static_cast<std::size_t>(u.rule)];
-    for (const UpdateRange& range : u.ranges) {
-      const Range r = share(range.count, w.id, w.count, kUpdateGranule);
-      if (r.begin == r.end) continue;
-      const std::int64_t at = range.gradient_offset + r.begin * static_cast<std::int64_t>(sizeof(T));
-      T* slots[3];
-      for (int k = 0; k < 3; ++k) slots[k] = u.slots[k] ? reinterpret_cast<T*>(u.slots[k] + at) : nullptr;
-      kernel(r.end - r.begin, numbers, f.at<const T>({Slots::gradients, at}),
-             f.at<T>({first_store_ + range.store, range.store_offset + r.begin * static_cast<std::int64_t>(sizeof(T))}),
-             slots);
+    if (w.count > 1 && !barrier_ && !f.meet) {
+      for (const UpdateParameter& p : u.parameters) {
+        const auto [rows, columns] = block_share(p.rows, p.columns, w);
+        update(f, numbers, p, rows.begin * p.columns + columns.begin, rows.end - rows.begin,
+               columns.end - columns.begin, p.columns);
+      }
+    } else {
+      for (const UpdateRange& range : u.ranges) {
+        const Range r = share(range.count, w.id, w.count, kUpdateGranule);
+        update(f, numbers, range, r.begin, 1, r.end - r.begin, 0);
+      }
     }
   }
 
  private:
+  // rows of n elements, ld apart, from element `first` on of what lies at `place`.
+  void update(const Frame& f, const Update& numbers, const auto& place, std::int64_t first, std::int64_t rows,
+              std::int64_t n, std::int64_t ld) const {
+    if (rows == 0 || n == 0) return;
+    if (n == ld) n *= rows, rows = 1;
+    const UpdateContext& u = *f.update;
+    const std::int64_t skip = first * static_cast<std::int64_t>(sizeof(T)), at = place.gradient_offset + skip;
+    T* slots[3];
+    for (int k = 0; k < 3; ++k) slots[k] = u.slots[k] ? reinterpret_cast<T*>(u.slots[k] + at) : nullptr;
+    kernels_.optimizer[static_cast<std::size_t>(u.rule)](
+        rows, n, ld, numbers, f.at<const T>({Slots::gradients, at}),
+        f.at<T>({first_store_ + place.store, place.store_offset + skip}), slots);
+  }
   static std::int64_t chunks(const UpdateRange& range) { return (range.count + kSumChunk - 1) / kSumChunk; }
   static std::int64_t chunks(const UpdateContext& u) {
     std::int64_t total = 0;
@@ -61,13 +76,14 @@ class UpdateStep final : public Step {
 
   const Kernels<T>& kernels_ = kernels<T>();
   int first_store_;  // slot
+  bool barrier_;     // before it
 };
 
 }  // namespace
 
 template <class T>
 std::unique_ptr<Step> lower_update(const PlannedStep& s, const Plan& plan) {
-  return s.node.op->name == "update" ? std::make_unique<UpdateStep<T>>(plan.slots.store) : nullptr;
+  return s.node.op->name == "update" ? std::make_unique<UpdateStep<T>>(plan.slots.store, s.barrier) : nullptr;
 }
 
 template std::unique_ptr<Step> lower_update<float>(const PlannedStep&, const Plan&);

@@ -121,7 +121,7 @@ class Planner {
 
   // Phases: from barrier to barrier. A step joins the current phase unless it reads what this phase makes with another
   // split; then it waits for the next. So the row-split steps of forward and backward run without a barrier between
-  // them, and all products over the batch (dW) follow in one phase: about two barriers a training step.
+  // them, and all products over the batch (dW) follow in one phase, the update with them: one barrier a training step.
   void order() {
     const std::size_t n = graph_.nodes.size();
     std::vector<int> phase(n, kNone);
@@ -266,6 +266,23 @@ class Planner {
     return places_[at(r)];
   }
 
+  // Not where each worker updates what it made the gradients of (dense_dw and dense_db share out their results as the
+  // update does) and no other reads parameters meanwhile.
+  bool meets_before_update() const {
+    const Slots& s = plan_.slots;
+    for (std::size_t i = plan_.steps.size(); i-- > 0;) {
+      const PlannedStep& step = plan_.steps[i];
+      const std::string& op = step.node.op->name;
+      const bool own = op == "dense_dw" || op == "dense_db";
+      for (const Location& in : step.inputs)
+        if (in.slot >= s.store && in.slot < s.output) return true;
+      for (const Location& out : step.outputs)
+        if (out.slot == Slots::gradients && !own) return true;
+      if (step.barrier) break;  // what was made before it is everybody's
+    }
+    return false;
+  }
+
   void write_steps() {
     int previous = 0;
     for (std::size_t k = 0; k < order_.size(); ++k) {
@@ -300,7 +317,7 @@ class Planner {
     if (request_.update) {
       PlannedStep update;
       update.node.op = &get_op("update");
-      update.barrier = !plan_.steps.empty();
+      update.barrier = meets_before_update();
       // A dozen operations a parameter: Adam's count, the others are cheaper. Gradient and state in, state and
       // parameter out.
       update.flops = 12. * static_cast<double>(request_.update_count);

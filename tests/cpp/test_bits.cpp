@@ -222,15 +222,16 @@ void optimizers(const K& kernels, Data& data, Hash& hash) {
                                 .dampening = 0.2,
                                 .nesterov = true,
                                 .lr_decay = 0.1};
-  for (const OptimizerKernel<float> f : kernels.optimizer)
+  for (std::size_t rule = 0; rule < kOptimizerNames.size(); ++rule)
     for (const Update& settings : {plain, all})
       for (const std::int64_t n : {1, 2, 3, 7, 15, 1001}) {
         Values param = data(n), slot0 = zeros(n), slot1 = zeros(n), slot2 = zeros(n);
         float* const slots[] = {slot0.data(), slot1.data(), slot2.data()};
         Update update = settings;
-        for (update.step = 1; update.step <= 3; ++update.step) {
+        for (int step = 1; step <= 3; ++step) {
+          update.set_step(static_cast<Optimizer>(rule), step);
           const Values grad = data(n);
-          f(n, update, grad.data(), param.data(), slots);
+          kernels.optimizer[rule](1, n, 0, update, grad.data(), param.data(), slots);
         }
         hash.add(param), hash.add(slot0), hash.add(slot1), hash.add(slot2);
       }

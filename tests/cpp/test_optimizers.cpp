@@ -130,9 +130,43 @@ void check_steps(Case c, std::int64_t n) {
                slots[k] = c.slots >> k & 1 ? out[k + 1] : nullptr;
              }
              Update u = c.u;
-             for (u.step = 1; u.step <= kSteps; ++u.step)
-               kernels.optimizer[static_cast<std::size_t>(c.rule)](n, u, x[1] + (u.step - 1) * n, out[0], slots);
+             for (int t = 1; t <= kSteps; ++t) {
+               u.set_step(c.rule, t);
+               kernels.optimizer[static_cast<std::size_t>(c.rule)](1, n, 0, u, x[1] + (t - 1) * n, out[0], slots);
+             }
            });
+}
+
+// A part of a matrix: the same bits as in the whole, and nothing beside it.
+template <class T>
+void check_part(const Case& c) {
+  constexpr std::int64_t kHeight = 5, kWidth = 2 * kSumLanes + 3, kSize = kHeight * kWidth;
+  constexpr std::int64_t kFirstRow = 1, kRows = 3, kFirstColumn = 2;
+  const std::vector<T> param = uniform<T>(kSize, -1, 1), grad = uniform<T>(kSize, -1, 1);
+  each_table([&](const Table& table) {
+    const OptimizerKernel<T> kernel = kernels_of<T>(table).optimizer[static_cast<std::size_t>(c.rule)];
+    const auto arrays =
+        std::vector<std::vector<T>>{param, uniform<T>(kSize, 0, 1), uniform<T>(kSize, 0, 1), uniform<T>(kSize, 0, 1)};
+    const auto run = [&](std::vector<std::vector<T>>& to, std::int64_t first, std::int64_t rows, std::int64_t n) {
+      T* slots[3];
+      for (std::size_t k = 0; k < 3; ++k) slots[k] = c.slots >> k & 1 ? to[k + 1].data() + first : nullptr;
+      kernel(rows, n, kWidth, c.u, grad.data() + first, to[0].data() + first, slots);
+    };
+    auto whole = arrays;
+    run(whole, 0, 1, kSize);
+    for (const std::int64_t n : {1, 15, 16, 33}) {
+      auto part = arrays;
+      run(part, kFirstRow * kWidth + kFirstColumn, kRows, n);
+      for (std::size_t k = 0; k < arrays.size(); ++k)
+        for (std::int64_t i = 0; i < kSize; ++i) {
+          const std::int64_t row = i / kWidth - kFirstRow, column = i % kWidth - kFirstColumn;
+          const bool inside = row >= 0 && row < kRows && column >= 0 && column < n;
+          const auto at = static_cast<std::size_t>(i);
+          expect(same_bits(part[k][at], (inside ? whole : arrays)[k][at]),
+                 c.name + " on " + table.isa + ", " + std::to_string(n) + " columns of a matrix");
+        }
+    }
+  });
 }
 
 // A constant gradient leaves no variance: rounding must not make its root NaN.
@@ -142,8 +176,10 @@ void check_constant_gradient() {
     T param = 1, square = 0, average = 0, grad = T(0.1);
     T* const slots[3] = {&square, nullptr, &average};
     Update u = with(1e-3, [](Update& s) { s.eps = 1e-3, s.alpha = 0.5; });
-    for (u.step = 1; u.step <= 1000; ++u.step)
-      kernels_of<T>(table).optimizer[static_cast<std::size_t>(Optimizer::rmsprop)](1, u, &grad, &param, slots);
+    for (int t = 1; t <= 1000; ++t) {
+      u.set_step(Optimizer::rmsprop, t);
+      kernels_of<T>(table).optimizer[static_cast<std::size_t>(Optimizer::rmsprop)](1, 1, 0, u, &grad, &param, slots);
+    }
     expect(param < -50, std::string("rmsprop, constant gradient on ") + table.isa + ": " + std::to_string(param));
   });
 }
@@ -156,16 +192,18 @@ void check_nan() {
       T param = 1, grad = std::numeric_limits<T>::quiet_NaN(), slot[3] = {};
       T* slots[3];
       for (int k = 0; k < 3; ++k) slots[k] = c.slots >> k & 1 ? &slot[k] : nullptr;
-      kernels_of<T>(table).optimizer[static_cast<std::size_t>(c.rule)](1, c.u, &grad, &param, slots);
+      kernels_of<T>(table).optimizer[static_cast<std::size_t>(c.rule)](1, 1, 0, c.u, &grad, &param, slots);
       expect(std::isnan(param), c.name + " on " + table.isa + " hides a NaN");
     });
 }
 
 template <class T>
 void check_all() {
-  for (const Case& c : cases())
+  for (const Case& c : cases()) {
     for (const std::int64_t n : counts())
       if (n <= 2 * kSumLanes + 1) check_steps<T>(c, n);
+    check_part<T>(c);
+  }
   check_constant_gradient<T>();
   check_nan<T>();
 }

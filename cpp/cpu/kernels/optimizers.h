@@ -21,7 +21,8 @@ RANVIER_INLINE Vec<T> scalar(double x) {
 // f(gradient, parameter, slot...) gives the new parameter and changes the slots, vector by vector. The gradient comes
 // scaled and clipped; a slot that is null reads as zero.
 template <class T, class F, class... Slots>
-RANVIER_INLINE void update(std::int64_t n, const Update& u, const T* grad, T* param, F f, Slots... slots) {
+RANVIER_INLINE void update(std::int64_t rows, std::int64_t n, std::int64_t ld, const Update& u, const T* grad, T* param,
+                           F f, Slots... slots) {
   const Vec<T> grad_scale = scalar<T>(u.grad_scale), most = scalar<T>(u.clip_value);
   const auto step = [=](auto load_at, auto store_at) {
     const Vec<T> g = min(most, max(-most, load_at(grad) * grad_scale));  // in this order NaN passes
@@ -31,14 +32,19 @@ RANVIER_INLINE void update(std::int64_t n, const Update& u, const T* grad, T* pa
     };
     with_slots((slots ? load_at(slots) : Vec<T>{})...);
   };
-  std::int64_t i = 0;
-  for (; n - i >= kLanes<T>; i += kLanes<T>)
-    step([=](const T* x) { return load(x + i); }, [=](T* x, Vec<T> v) { store(x + i, v); });
-  if (i < n) step([=](const T* x) { return load_n(x + i, n - i); }, [=](T* x, Vec<T> v) { store_n(x + i, v, n - i); });
+  for (std::int64_t row = 0; row < rows; ++row) {
+    std::int64_t i = row * ld;
+    const std::int64_t end = i + n;
+    for (; end - i >= kLanes<T>; i += kLanes<T>)
+      step([=](const T* x) { return load(x + i); }, [=](T* x, Vec<T> v) { store(x + i, v); });
+    if (i < end)
+      step([=](const T* x) { return load_n(x + i, end - i); }, [=](T* x, Vec<T> v) { store_n(x + i, v, end - i); });
+  }
 }
 
 template <class T>
-void sgd(std::int64_t n, const Update& u, const T* grad, T* param, T* const slots[3]) {
+void sgd(std::int64_t rows, std::int64_t n, std::int64_t ld, const Update& u, const T* grad, T* param,
+         T* const slots[3]) {
   const Vec<T> lr = scalar<T>(u.lr), decay = scalar<T>(u.weight_decay), momentum = scalar<T>(u.momentum);
   // The first velocity is the gradient itself, as is any without momentum.
   const Vec<T> own = scalar<T>(u.step == 1 || !slots[0] ? 1 : 1 - u.dampening);
@@ -48,15 +54,15 @@ void sgd(std::int64_t n, const Update& u, const T* grad, T* param, T* const slot
     velocity = fma(own, g, momentum * velocity);
     return fma(-lr, nesterov ? fma(momentum, velocity, g) : velocity, p);
   };
-  update(n, u, grad, param, step, slots[0]);
+  update(rows, n, ld, u, grad, param, step, slots[0]);
 }
 
 // Adam adds weight_decay * parameter to the gradient; AdamW takes lr * weight_decay off the parameter.
 template <bool decoupled, class T>
-void adam(std::int64_t n, const Update& u, const T* grad, T* param, T* const slots[3]) {
-  const double count = static_cast<double>(u.step);
-  const Vec<T> rate = scalar<T>(u.lr / (1 - ::pow(u.beta1, count)));
-  const Vec<T> root = scalar<T>(1 / ::sqrt(1 - ::pow(u.beta2, count)));
+void adam(std::int64_t rows, std::int64_t n, std::int64_t ld, const Update& u, const T* grad, T* param,
+          T* const slots[3]) {
+  const Vec<T> rate = scalar<T>(u.lr / u.correction1);
+  const Vec<T> root = scalar<T>(1 / ::sqrt(u.correction2));
   const Vec<T> rest1 = scalar<T>(1 - u.beta1), beta2 = scalar<T>(u.beta2), rest2 = scalar<T>(1 - u.beta2);
   const Vec<T> eps = scalar<T>(u.eps), decay = scalar<T>(u.weight_decay), kept = scalar<T>(1 - u.lr * u.weight_decay);
   const auto step = [=](Vec<T> g, Vec<T> p, Vec<T>& m, Vec<T>& v) {
@@ -69,11 +75,12 @@ void adam(std::int64_t n, const Update& u, const T* grad, T* param, T* const slo
     v = fma(rest2 * g, g, beta2 * v);
     return p - rate * (m / fma(sqrt(v), root, eps));
   };
-  update(n, u, grad, param, step, slots[0], slots[1]);
+  update(rows, n, ld, u, grad, param, step, slots[0], slots[1]);
 }
 
 template <class T>
-void rmsprop(std::int64_t n, const Update& u, const T* grad, T* param, T* const slots[3]) {
+void rmsprop(std::int64_t rows, std::int64_t n, std::int64_t ld, const Update& u, const T* grad, T* param,
+             T* const slots[3]) {
   const Vec<T> lr = scalar<T>(u.lr), decay = scalar<T>(u.weight_decay), momentum = scalar<T>(u.momentum);
   const Vec<T> alpha = scalar<T>(u.alpha), rest = scalar<T>(1 - u.alpha), eps = scalar<T>(u.eps);
   const bool centered = slots[2] != nullptr;
@@ -86,11 +93,12 @@ void rmsprop(std::int64_t n, const Update& u, const T* grad, T* param, T* const 
     velocity = fma(momentum, velocity, g / (sqrt(variance) + eps));
     return fma(-lr, velocity, p);
   };
-  update(n, u, grad, param, step, slots[0], slots[1], slots[2]);
+  update(rows, n, ld, u, grad, param, step, slots[0], slots[1], slots[2]);
 }
 
 template <class T>
-void adagrad(std::int64_t n, const Update& u, const T* grad, T* param, T* const slots[3]) {
+void adagrad(std::int64_t rows, std::int64_t n, std::int64_t ld, const Update& u, const T* grad, T* param,
+             T* const slots[3]) {
   const Vec<T> rate = scalar<T>(u.lr / (1 + static_cast<double>(u.step - 1) * u.lr_decay));
   const Vec<T> eps = scalar<T>(u.eps), decay = scalar<T>(u.weight_decay);
   const auto step = [=](Vec<T> g, Vec<T> p, Vec<T>& total) {
@@ -98,7 +106,7 @@ void adagrad(std::int64_t n, const Update& u, const T* grad, T* param, T* const 
     total = fma(g, g, total);
     return p - rate * (g / (sqrt(total) + eps));
   };
-  update(n, u, grad, param, step, slots[0]);
+  update(rows, n, ld, u, grad, param, step, slots[0]);
 }
 
 template <class T>

@@ -33,9 +33,7 @@ void sgd(std::int64_t n, const Update& u, const T* grad, T* param, T* const slot
 
 template <class T, bool decoupled>
 void adam(std::int64_t n, const Update& u, const T* grad, T* param, T* const slots[3]) {
-  const double step = static_cast<double>(u.step);
-  const T rate = static_cast<T>(u.lr / (1 - std::pow(u.beta1, step)));
-  const T correction = static_cast<T>(std::sqrt(1 - std::pow(u.beta2, step)));
+  const T rate = static_cast<T>(u.lr / u.correction1), correction = static_cast<T>(std::sqrt(u.correction2));
   const T beta2 = static_cast<T>(u.beta2), rest1 = static_cast<T>(1 - u.beta1), rest2 = static_cast<T>(1 - u.beta2);
   for (std::int64_t i = 0; i < n; ++i) {
     T &m = slots[0][i], &v = slots[1][i];
@@ -76,9 +74,20 @@ void adagrad(std::int64_t n, const Update& u, const T* grad, T* param, T* const 
   }
 }
 
+template <class T, auto rule>
+void each_row(std::int64_t rows, std::int64_t n, std::int64_t ld, const Update& u, const T* grad, T* param,
+              T* const slots[3]) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    T* row_slots[3];
+    for (int k = 0; k < 3; ++k) row_slots[k] = slots[k] ? slots[k] + r * ld : nullptr;
+    rule(n, u, grad + r * ld, param + r * ld, row_slots);
+  }
+}
+
 template <class T>
 constexpr std::array<OptimizerKernel<T>, kOptimizerNames.size()> optimizer_table() {
-  return {sgd<T>, adam<T, false>, adam<T, true>, rmsprop<T>, adagrad<T>};
+  return {each_row<T, sgd<T>>, each_row<T, adam<T, false>>, each_row<T, adam<T, true>>, each_row<T, rmsprop<T>>,
+          each_row<T, adagrad<T>>};
 }
 
 }  // namespace ranvier::cpu::reference
