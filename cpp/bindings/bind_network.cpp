@@ -188,9 +188,8 @@ class Epoch {
     if (!order.is_none()) {
       order_ = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(order);
       if (order_.ndim() != 1 || order_.size() != rows_) throw ValueError(concat("order: expected ", rows_, " rows"));
-      for (py::ssize_t i = 0; i < order_.size(); ++i) {
-        if (order_.at(i) < 0 || order_.at(i) >= rows_) throw ValueError("order: a row is out of range");
-      }
+      if (!std::all_of(order_.data(), order_.data() + rows_, [&](std::int64_t row) { return row >= 0 && row < rows_; }))
+        throw ValueError("order: a row is out of range");
     }
     if (!predictions.is_none()) predictions_ = outputs_for(*network_, *held_.feed.interface, rows_, predictions);
   }

@@ -49,15 +49,18 @@ py::array_t<double> random_normal(std::int64_t count, std::uint64_t seed, std::u
   return out;
 }
 
-// Fisher and Yates, with Lemire's multiplication in place of the remainder.
+// Fisher and Yates, with Lemire's multiplication in place of the remainder. A block of random words serves two rows: in
+// an epoch of small batches its ten rounds are a tenth of the time.
 py::array_t<std::int64_t> epoch_order(std::int64_t rows, std::uint64_t seed, std::uint64_t epoch) {
   py::array_t<std::int64_t> out(rows);
   std::int64_t* order = out.mutable_data();
   std::iota(order, order + rows, 0);
   constexpr std::uint64_t kOrderStream = std::uint64_t{1} << 63;  // apart from the layers' streams
+  PhiloxBlock bits;
   for (std::int64_t i = rows - 1; i > 0; --i) {
-    const PhiloxBlock bits = draw(seed, kOrderStream | epoch, static_cast<std::uint64_t>(i));
-    const std::uint64_t random = (std::uint64_t{bits[0]} << 32) | bits[1];
+    const auto at = static_cast<std::uint64_t>(i);
+    if (i == rows - 1 || at % 2 == 1) bits = draw(seed, kOrderStream | epoch, at / 2);
+    const std::uint64_t random = (std::uint64_t{bits[at % 2 * 2]} << 32) | bits[at % 2 * 2 + 1];
     // The bias of 2^-64 (i + 1) needs more rows than memory holds to matter.
     const auto j =
         static_cast<std::int64_t>((static_cast<unsigned __int128>(random) * static_cast<std::uint64_t>(i + 1)) >> 64);
