@@ -290,11 +290,13 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
   for (const auto& cells : lines) {
     for (std::size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], cells[c].size());
   }
-  const std::size_t barriers = meet ? plan_.steps.size() - 1 : static_cast<std::size_t>(plan_.barriers);
-  std::string text = concat(title, ", ", rows, rows == 1 ? " row, " : " rows, ", name_of(plan_.request.dtype),
-                            " (precision ", runs_as(plan_.request), "), ", table().isa, ", ",
-                            TeamTrial::is_held(threads, plan_.flops(rows)) ? "1 or " : "", threads,
-                            threads == 1 ? " thread" : " threads", ", ", threads == 1 ? 0 : barriers, " barriers\n");
+  const std::size_t barriers = threads == 1 ? 0
+                               : meet       ? plan_.steps.size() - 1
+                                            : static_cast<std::size_t>(plan_.barriers);
+  std::string text = concat(
+      title, ", ", rows, rows == 1 ? " row, " : " rows, ", name_of(plan_.request.dtype), " (precision ",
+      runs_as(plan_.request), "), ", table().isa, ", ", TeamTrial::is_held(threads, plan_.flops(rows)) ? "1 or " : "",
+      threads, threads == 1 ? " thread" : " threads", ", ", barriers, barriers == 1 ? " barrier\n" : " barriers\n");
   for (const auto& cells : lines) text += row_of(cells, widths);
   text += concat(
       "arena ", number(static_cast<double>(plan_.arena_bytes) / 1024, "%.1f"), " KiB for up to ",
