@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import ranvier as rv
+import ranvier.functional as F
 from ranvier import _core
 
 # The network of the promise, one large enough for its work to be split among threads, and one of tiny layers, whose
@@ -92,3 +93,28 @@ def test_a_drawn_seed_is_kept(rng: np.random.Generator) -> None:
     x = rng.standard_normal((2, 4))
     np.testing.assert_array_equal(first.predict(x), again.predict(x))
     assert first.seed != other.seed
+
+
+class Flat(rv.Layer):
+    """A matrix kept as a vector, so that its gradient has another shape than it."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.weight = self.add_parameter("weight", shape=(64 * 96,), init="zeros")
+
+    def call(self, x: rv.Tensor, training: bool = False) -> rv.Tensor:
+        return F.dense(x, F.reshape(self.weight, (64, 96)))
+
+
+def test_a_reshaped_parameter_trains_to_the_same_bits(threads: list[int], rng: np.random.Generator) -> None:
+    x = rng.standard_normal((256, 64)).astype(np.float32)
+    y = rng.standard_normal((256, 96)).astype(np.float32)
+    trained = []
+    for count in threads:
+        rv.set_num_threads(count)
+        model = rv.Sequential([Flat()], input_shape=(64,), seed=0)
+        model.compile(optimizer=rv.Adam(1e-2), loss="mse")
+        for _ in range(500):
+            model.train_step(x, y)
+        (weight,) = model.parameters().values()
+        trained.append(weight.copy())
+        np.testing.assert_array_equal(trained[-1], trained[0])

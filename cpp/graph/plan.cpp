@@ -116,6 +116,7 @@ class Planner {
       taken.push_back(root(result));
       gradient_results_.push_back(result);
       gradient_place_[root(result)] = index;
+      gradients_reshaped_ = gradients_reshaped_ || graph_.type(root(result)) != value.type;
     }
   }
 
@@ -267,8 +268,9 @@ class Planner {
   }
 
   // Not where each worker updates what it made the gradients of (dense_dw and dense_db share out their results as the
-  // update does) and no other reads parameters meanwhile.
+  // update does parameters of that shape) and no other reads parameters meanwhile.
   bool meets_before_update() const {
+    if (gradients_reshaped_) return true;
     const Slots& s = plan_.slots;
     for (std::size_t i = plan_.steps.size(); i-- > 0;) {
       const PlannedStep& step = plan_.steps[i];
@@ -341,6 +343,7 @@ class Planner {
   Plan plan_;
   std::vector<ValueId> gradient_results_, dvalues_, forward_makes_;
   std::map<ValueId, int> gradient_place_;    // root of a parameter's gradient -> the parameter
+  bool gradients_reshaped_ = false;          // one is made in another shape than its parameter's
   std::vector<std::pair<int, ValueId>> dx_;  // x index, gradient
   std::vector<std::size_t> order_;
   std::vector<int> phase_;

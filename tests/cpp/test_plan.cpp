@@ -149,6 +149,7 @@ void barriers() {
 void shared_parameter() {
   Net net;
   net.request.gradients = GradientMode::overwrite;
+  net.request.update = true;
   const ValueId w = net.parameter({6, 6});
   const ValueId h = net.op("dense", {net.x({6}), w});
   net.mse(net.op("dense", {net.op("tanh", {h}), w}));
@@ -158,6 +159,19 @@ void shared_parameter() {
   const auto sum =
       std::find_if(plan.steps.begin(), plan.steps.end(), [](const PlannedStep& s) { return s.node.op->name == "add"; });
   expect(sum != plan.steps.end() && sum->outputs[0].slot == Slots::gradients, "into the parameter's gradient");
+}
+
+// dW has the weight's shape and is shared out by it, the update by the parameter's: where they differ, all meet.
+void reshaped_parameter() {
+  Net net;
+  net.request.gradients = GradientMode::overwrite;
+  net.request.update = true;
+  const ValueId w = net.op("reshape", {net.parameter({48})}, {{"shape", Dims{8, 6}}});
+  net.mse(net.op("dense", {net.x({8}), w}));
+  const Plan plan = make_plan(net.graph, net.request);
+  const PlannedStep& update = plan.steps.back();
+  expect(count(plan, "dense_dw") == 1 && update.node.op->name == "update", "dW is the parameter's gradient as it lies");
+  expect(update.barrier, "a reshaped parameter is shared out in another way than its gradient");
 }
 
 void explicit_steps() {
@@ -184,6 +198,7 @@ int main() {
   places();
   barriers();
   shared_parameter();
+  reshaped_parameter();
   explicit_steps();
   if (failures == 0) std::printf("plan: all passed\n");
   return failures != 0;
