@@ -308,3 +308,17 @@ def test_what_does_not_fit_is_said() -> None:
         F.binary_cross_entropy(pred, pred + 2)
     with pytest.raises(ValueError, match="row"):
         F.mse(pred[:0], pred[:0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("row", [0, 299_999])
+def test_one_target_of_many_that_is_not_finite_is_found(dtype: str, row: int) -> None:
+    target = np.zeros((300_000, 1), dtype)  # enough to be shared out among the threads
+    target[row] = np.nan
+    with pytest.raises(ValueError, match=f"nan in row {row}"):
+        F.mse(np.zeros_like(target), target)
+
+
+def test_targets_whose_squares_overflow_are_finite() -> None:
+    assert F.mae(np.zeros((1, 1)), [[1e200]]) == 1e200
+    assert F.mae(np.zeros((1, 1), np.float32), np.full((1, 1), 1e38, np.float32)) == np.float32(1e38)

@@ -209,6 +209,7 @@ void cross_entropy(std::int64_t rows, const CrossEntropy<T>& p, const T* logits,
   if (one_hot && n <= kSumLanes && 4 * rows >= kSumLanes + n) {  // fewer rows are done sooner one by one
     return narrow_cross_entropy(rows, p, logits, drow, loss, dlogits);
   }
+  T totals[kSumLanes] = {}, weights[kSumLanes], inners[kSumLanes];  // of up to 16 rows, whose logarithms are one
   for (std::int64_t row = 0; row < rows; ++row, logits += n) {
     const T* x = logits;
     T* dx = dlogits ? dlogits + row * n : nullptr;
@@ -239,7 +240,13 @@ void cross_entropy(std::int64_t rows, const CrossEntropy<T>& p, const T* logits,
         return lanes + weighted_logits(wq_at(i, group), subtract(load(x + i, group), shift));
       });
     }
-    if (loss) loss[row] = weight * log_of(total) - inner;
+    const std::int64_t lane = row % kSumLanes;
+    totals[lane] = total, weights[lane] = weight, inners[lane] = inner;
+    if (loss && (lane == kSumLanes - 1 || row == rows - 1)) {
+      const auto value = [](Vec<T> w, Vec<T> t, Vec<T> i) { return w * log(t) - i; };
+      store(loss + row - lane, map<T>(value, load(weights, Whole{}), load(totals, Whole{}), load(inners, Whole{})),
+            Part{lane + 1});
+    }
     if (!dx) continue;
     const T factor = weight / total, d = drow[row];
     if (n <= kSumLanes) {
