@@ -319,6 +319,6 @@ def test_one_target_of_many_that_is_not_finite_is_found(dtype: str, row: int) ->
         F.mse(np.zeros_like(target), target)
 
 
-def test_targets_whose_squares_overflow_are_finite() -> None:
-    assert F.mae(np.zeros((1, 1)), [[1e200]]) == 1e200
-    assert F.mae(np.zeros((1, 1), np.float32), np.full((1, 1), 1e38, np.float32)) == np.float32(1e38)
+def test_targets_whose_sum_overflows_are_finite() -> None:
+    target = np.full((1, 2), 1e308)
+    assert F.mae(target, target) == 0

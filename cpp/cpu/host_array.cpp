@@ -95,15 +95,15 @@ void require(const HostArray& array, Good&& good, Complain&& complain) {
 
 bool is_integer(Element element) { return element < Element::f16; }
 
-// Whether the sum of the squares is finite, so every value. (Not the converse: large doubles overflow.)
+// Whether the sum is finite, so every value. (Not the converse: sums of large values overflow.)
 template <class T>
-bool has_finite_squares(const HostArray& array) {
+bool has_finite_sum(const HostArray& array) {
   const T* values = reinterpret_cast<const T*>(array.data);
   constexpr std::int64_t kAlone = (1 << 20) / sizeof(T);  // a megabyte: 20 us
   std::atomic<bool> finite = true;
   parallel(array.count() <= kAlone ? 1 : num_threads(), [&](const Worker& w) {
     const Range part = share(array.count(), w.id, w.count);
-    if (!std::isfinite(kernels<T>().sum_of_squares(part.end - part.begin, values + part.begin))) finite = false;
+    if (!std::isfinite(kernels<T>().sum(part.end - part.begin, values + part.begin))) finite = false;
   });
   return finite;
 }
@@ -143,8 +143,8 @@ void gather_labels(const HostArray& array, const std::int64_t* order, std::int64
 
 void check_finite(const HostArray& array, const std::string& name) {
   if (is_integer(array.element)) return;
-  if (array.element == Element::f32 && has_finite_squares<float>(array)) return;
-  if (array.element == Element::f64 && has_finite_squares<double>(array)) return;
+  if (array.element == Element::f32 && has_finite_sum<float>(array)) return;
+  if (array.element == Element::f64 && has_finite_sum<double>(array)) return;
   require(
       array, [](auto v) { return v - v == 0; },  // in the array's own type
       [&](double v, std::int64_t row) { return concat(name, ": expected finite values, got ", v, " in row ", row); });
