@@ -91,6 +91,10 @@ void product_blocks(const Product<T>& p, std::int64_t k_begin, std::int64_t k_en
         const std::int64_t next_k = block_ends ? k_begin : k0 + K;
         const std::int64_t next_j = block_ends && i0 + M == p.M ? j0 + block_columns : j0;
         const bool more = next_j < p.N;
+        if (far && !a_panels && p.a_col == 1) {
+          chunk.a_part = ceil_div(ceil_div(K, kLine), ceil_div(N, widest * L)) * kLine;
+          chunk.first_column = j0;
+        }
         if (copy_b && more && p.b_col == 1) chunk.next_b = b_at(next_k, next_j) - j0, chunk.b_row = p.b_row;
         std::int64_t row_panel = 0;
         for_row_panels(M, kMaxRows[a_panels ? kMaxVectors : widest], [&](std::int64_t i, std::int64_t rows) {

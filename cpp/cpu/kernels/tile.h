@@ -48,6 +48,9 @@ struct Chunk {
   bool far;            // C lies beyond L2
   const T* next_b;     // row 0 of the block of B that is packed next; null: none, or its rows are not contiguous
   std::int64_t b_row;  // from one of its rows to the next
+  // Each panel of columns fetches so many elements of each row of A in the panel below, that at first_column the first
+  // ones; 0: none.
+  std::int64_t a_part = 0, first_column = 0;
 };
 
 // Which of A's strides is known to be 1.
@@ -104,7 +107,8 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
   // the fma: one k at a time is 5 % slower.
   constexpr std::int64_t kUnroll = kUnit == Unit::none ? 1 : 4;
   // Where C lies beyond L2, it comes while the sums are made, a row at a time: all of it at once would keep the loads
-  // of B waiting. So does row i of the next block of B.
+  // of B waiting. So do row i of the next block of B and the rows of A below, with each of which the processor's own
+  // fetching begins anew: on a Zen 5 squares of 2048 are 5 % faster for it, of 4096 10 %, wide and ffn 1 to 3 %.
   const std::int64_t segment = chunk.far ? ceil_div(ceil_div(chunk.K, kRows), kUnroll) * kUnroll : chunk.K;
   for (std::int64_t left = chunk.K, r = i; left > 0; left -= segment, ++r) {
     if (chunk.far) {
@@ -112,6 +116,12 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
       for (int v = 0; v < kVectors; ++v) __builtin_prefetch(to + j + v * L, 1);
       if (chunk.next_b && r < kChunk)
         for (int v = 0; v < kVectors; ++v) __builtin_prefetch(chunk.next_b + r * chunk.b_row + j + v * L, 0, 2);
+      if (kUnit == Unit::column && chunk.a_part > 0) {
+        const std::int64_t begin = (j - chunk.first_column) / (kVectors * L) * chunk.a_part;
+        const std::int64_t end = smaller(begin + chunk.a_part, chunk.K);
+        for (std::int64_t k = begin; k < end; k += static_cast<std::int64_t>(64 / sizeof(T)))
+          __builtin_prefetch(chunk.a + (r + kRows) * a_row + k);
+      }
     }
     std::int64_t k = smaller(segment, left);
     for (; k >= kUnroll; k -= kUnroll) {
