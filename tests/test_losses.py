@@ -312,11 +312,18 @@ def test_what_does_not_fit_is_said() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("row", [0, 299_999])
-def test_one_target_of_many_that_is_not_finite_is_found(dtype: str, row: int) -> None:
+def test_one_bad_target_of_many_is_found(dtype: str, row: int) -> None:
     target = np.zeros((300_000, 1), dtype)  # enough to be shared out among the threads
+    pred = np.zeros_like(target)
     target[row] = np.nan
     with pytest.raises(ValueError, match=f"nan in row {row}"):
-        F.mse(np.zeros_like(target), target)
+        F.mse(pred, target)
+    target[row] = 1.5
+    with pytest.raises(ValueError, match=rf"\[0, 1\], got 1.5 in row {row}"):
+        F.binary_cross_entropy(pred, target)
+    target[row] = 1
+    with pytest.raises(ValueError, match=f"got 1 in row {row}"):
+        F.cross_entropy(pred, target.astype(int)[:, 0])
 
 
 def test_targets_whose_sum_overflows_are_finite() -> None:
