@@ -209,7 +209,7 @@ void cross_entropy(std::int64_t rows, const CrossEntropy<T>& p, const T* logits,
   if (one_hot && n <= kSumLanes && 4 * rows >= kSumLanes + n) {  // fewer rows are done sooner one by one
     return narrow_cross_entropy(rows, p, logits, drow, loss, dlogits);
   }
-  T totals[kSumLanes] = {}, weights[kSumLanes], inners[kSumLanes];  // of up to 16 rows, whose logarithms are one
+  T totals[kSumLanes] = {}, weights[kSumLanes] = {}, inners[kSumLanes] = {};  // of 16 rows: one logarithm for all
   for (std::int64_t row = 0; row < rows; ++row, logits += n) {
     const T* x = logits;
     T* dx = dlogits ? dlogits + row * n : nullptr;
