@@ -178,11 +178,10 @@ struct LossInputs {
       throw ValueError(concat(op, ": expected a target of shape ", to_string(dims_of(shape)), ", got ",
                               to_string(dims_of(target_shape))));
     }
-    cpu::check_finite(target.view, what);
+    op.starts_with("binary") ? cpu::check_probabilities(target.view, what) : cpu::check_finite(target.view, what);
     if (!is_integer(target) && is_f32(target) != is_f32(pred)) {
       throw TypeError(concat(op, ": float32 and float64 mixed (lists count as float64)"));
     }
-    if (op.starts_with("binary")) cpu::check_probabilities(target.view, what);
     return false;
   }
 };

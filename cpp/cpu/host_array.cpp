@@ -4,10 +4,10 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <type_traits>
 
 #include "core/team.h"
 #include "cpu/kernels.h"
+#include "cpu/program.h"
 
 namespace ranvier::cpu {
 namespace {
@@ -75,9 +75,10 @@ void convert(const HostArray& array, const std::int64_t* order, std::int64_t row
 // Whether good(part) of every part of n values, which are shared out where they are many.
 template <class Good>
 bool all_parts(std::int64_t n, Good&& good) {
-  if (n <= 1 << 18) return good(Range{0, n});  // 10 us and less
+  const int threads = threads_for(static_cast<double>(n));
+  if (threads == 1) return good(Range{0, n});
   std::atomic<bool> all = true;
-  parallel(num_threads(), [&](const Worker& w) {
+  parallel(threads, [&](const Worker& w) {
     if (!good(share(n, w.id, w.count))) all = false;
   });
   return all;
@@ -164,12 +165,7 @@ void check_finite(const HostArray& array, const std::string& name) {
 
 void check_probabilities(const HostArray& array, const std::string& name) {
   require(
-      array,
-      [](auto v) {  // in the array's own type: twice as many of float32 fit a vector
-        using Real = std::conditional_t<std::is_same_v<decltype(v), float>, float, double>;
-        const Real p = v;
-        return (p >= 0) & (p <= 1);
-      },
+      array, [](auto v) { return (v >= 0.0F) & (v <= 1.0F); },  // a float32 stays one: twice as many fit a vector
       [&](double v, std::int64_t row) {
         return concat(name, ": expected values in [0, 1], got ", v, " in row ", row);
       });

@@ -84,8 +84,11 @@ std::int64_t Interface::check(const Feed& feed, bool with_targets) const {
                               ", got ", text_of(a.shape)));
     }
     same_rows(a, wanted.name);
-    labels ? check_labels(a, wanted.name, wanted.classes) : check_finite(a, wanted.name);
-    if (wanted.probability) check_probabilities(a, wanted.name);
+    if (labels) {
+      check_labels(a, wanted.name, wanted.classes);
+    } else {
+      wanted.probability ? check_probabilities(a, wanted.name) : check_finite(a, wanted.name);
+    }
   }
   if (feed.weight.data) {
     if (feed.weight.shape.size() != 1) {
