@@ -48,10 +48,6 @@ std::optional<Element> element_of(int num) {
 constexpr int kLongDouble = 13;
 constexpr int kWanted = int{py::array::c_style} | int{py::detail::npy_api::NPY_ARRAY_ALIGNED_};
 
-}  // namespace
-
-namespace {
-
 const auto& proxy(py::handle array) { return *py::detail::array_proxy(array.ptr()); }
 const auto& descr_of(py::handle array) { return *py::detail::array_descriptor_proxy(proxy(array).descr); }
 std::string dtype_text(py::handle array) { return py::str(py::handle(proxy(array).descr)); }

@@ -300,7 +300,7 @@ py::object optimizer_step(py::handle, Arguments given) {
   if (settings.clip_value > 0) update.clip_value = settings.clip_value;
   const auto update_share = dtype == DType::f64 ? update_range<double> : update_range<float>;
   {
-    const double flops = 12. * static_cast<double>(p.size());  // as the plan counts its update
+    const double flops = update_flops(p.size());
     const MaybeReleased released(flops);
     parallel(cpu::threads_for(flops), [&](const Worker& worker) {
       const Range range = share(p.size(), worker.id, worker.count, cpu::kUpdateGranule);

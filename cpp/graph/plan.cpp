@@ -320,10 +320,8 @@ class Planner {
       PlannedStep update;
       update.node.op = &get_op("update");
       update.barrier = meets_before_update();
-      // A dozen operations a parameter: Adam's count, the others are cheaper. Gradient and state in, state and
-      // parameter out.
-      update.flops = 12. * static_cast<double>(request_.update_count);
-      const Type flat{false, {request_.update_count}};
+      update.flops = update_flops(request_.update_count);
+      const Type flat{false, {request_.update_count}};  // gradient, parameter and state in, parameter and state out
       update.input_types.assign(static_cast<std::size_t>(2 + request_.update_slots), flat);
       update.output_types.assign(static_cast<std::size_t>(1 + request_.update_slots), flat);
       plan_.flops_fixed += update.flops;

@@ -73,6 +73,9 @@ struct Plan {
   double flops(std::int64_t rows) const { return flops_per_row * static_cast<double>(rows) + flops_fixed; }
 };
 
+// Operations that an optimiser's step counts as: a dozen a parameter, which is Adam's number; the others take fewer.
+inline double update_flops(std::int64_t parameters) { return 12. * static_cast<double>(parameters); }
+
 // Takes a graph of the forward pass (and loss); differentiates, fuses, orders and places it as the request says.
 Plan make_plan(Graph, const PlanRequest&);
 
