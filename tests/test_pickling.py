@@ -32,3 +32,50 @@ def test_copies_of_unbuilt_and_uncompiled_models():
     twin = pickle.loads(pickle.dumps(twin))
     with pytest.raises(RuntimeError, match="not compiled"):
         twin.step()
+
+
+def test_copies_go_on_with_half_an_accumulation(data):
+    x, y = data
+    model = rv.Sequential([rv.Dense(3)], seed=0)
+    model.compile("sgd", "mse", accumulate_steps=2)
+    model.train_step(x[:5], y[:5])
+    twin = copy.deepcopy(model)
+    for it in (model, twin):
+        it.train_step(x[5:9], y[5:9])
+        it.train_step(x[9:], y[9:])
+    equal_parameters(model, twin)
+
+
+def test_copies_have_the_gradients(data):
+    x, y = data
+    model = rv.Sequential([rv.Dense(3)], seed=0)
+    model.compile("sgd", "mse")
+    model.backward(model.forward(x, training=True) - y)
+    twin = copy.deepcopy(model)
+    for it in (model, twin):
+        it.step()
+    equal_parameters(model, twin)
+
+
+class Slow(rv.SGD):
+    def __init__(self, slowness):
+        super().__init__(lr=1 / slowness, momentum=0.9)
+        self.slowness = slowness
+
+
+def test_copies_of_an_own_optimizer(data):
+    model = rv.Sequential([rv.Dense(3)], seed=0)
+    model.compile(Slow(100), "mse")
+    twin = pickle.loads(pickle.dumps(model))
+    assert (type(twin.optimizer), twin.optimizer.slowness) == (Slow, 100)
+    for it in (model, twin):
+        it.fit(*data, progress=False)
+    equal_parameters(model, twin)
+
+
+def test_a_copy_has_a_history_of_its_own(data):
+    model = rv.Sequential([rv.Dense(3)], seed=0)
+    model.compile("sgd", "mse")
+    twin = copy.copy(model)
+    twin.fit(*data, progress=False)
+    assert (model.history.epochs, twin.history.epochs) == (0, 1)

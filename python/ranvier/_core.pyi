@@ -128,6 +128,7 @@ class Network:
         """Fresh slots, step count 0. With accumulate_steps = k an update uses the mean gradient of k batches."""
     training_step: int  # training batches run, forward(training=True) included: the counter of dropout masks
     updates: int  # optimiser steps done: Adam's t
+    pending: int  # batches whose gradients are summed, and wait for others
     # x and y below: one array, or a list or tuple of arrays where the graph has several.
     def predict(self, x: object, batch_size: int | None = None, out: object = None, /) -> Any: ...
     def train_step(self, x: object, y: object, sample_weight: object = None, /) -> float: ...

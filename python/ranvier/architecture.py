@@ -60,9 +60,10 @@ class _Encoder:
         arguments = {
             name: self.value(value, f"{kind.__name__}: argument {name!r}") for name, value in layer.get_config().items()
         }
-        own = self.built_in.get(kind.__name__) is not kind
-        named: Any = kind if own and not self.for_json else kind.__name__
-        return self.add(layer, {"layer": named, "arguments": arguments})
+        entry: dict[str, Any] = {"layer": kind.__name__, "arguments": arguments}
+        if self.built_in.get(kind.__name__) is not kind:  # another class, whatever its name
+            entry["own"] = True if self.for_json else kind
+        return self.add(layer, entry)
 
     def tensor(self, tensor: Tensor) -> dict[str, Any]:
         for step in ordered([tensor]):
@@ -71,7 +72,8 @@ class _Encoder:
 
     def _reference(self, tensor: Tensor) -> dict[str, Any]:
         if isinstance(tensor, Parameter):
-            return {"parameter": tensor.name, **self.layer(tensor.layer)}
+            shapes = [list(shape) for shape in tensor.layer._input_shapes]
+            return {"parameter": tensor.name, "input_shapes": shapes, **self.layer(tensor.layer)}
         return {"ref": self.numbers[tensor.producer], "output": tensor.index}
 
     def _step(self, tensor: Tensor) -> None:
@@ -97,7 +99,11 @@ class _Encoder:
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, list | tuple):
-            return [self.value(item, what) for item in value]
+            # Tensors in the order in which they were made, whatever that of the list: layers are named in this order.
+            for step in ordered(item for item in value if isinstance(item, Tensor)):
+                self._step(step)
+            items = [self.value(item, what) for item in value]
+            return items if isinstance(value, list) else {"tuple": items}
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return {"dict": {key: self.value(item, what) for key, item in value.items()}}
         if isinstance(value, Layer):
@@ -110,7 +116,7 @@ class _Encoder:
             fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
             arguments = {name: self.value(item, what) for name, item in fields.items()}
             return {"initializer": type(value).__name__, "arguments": arguments}
-        if value in ACTIVATIONS.values():
+        if any(value is function for function in ACTIVATIONS.values()):
             return str(value.__name__)
         if self.for_json:
             raise TypeError(f"{what} cannot be saved, as it is of {type(value)}; override get_config()")
@@ -124,7 +130,7 @@ def from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | N
     """
     if config.get("format") != 1:
         raise ValueError(f"expected an architecture of format 1, got {config.get('format')!r}")
-    decoder = _Decoder({**built_in_layers(), **(custom_objects or {})})
+    decoder = _Decoder(custom_objects or {})
     for entry in config["objects"]:
         decoder.objects.append(decoder.make(entry))
     model = decoder.objects[config["model"]["ref"]]
@@ -134,17 +140,20 @@ def from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | N
 
 
 class _Decoder:
-    def __init__(self, classes: Mapping[str, Any]) -> None:
-        self.classes = classes
+    def __init__(self, own: Mapping[str, Any]) -> None:
+        self.own = own
+        self.built_in = built_in_layers()
         self.objects: list[Any] = []  # a layer, or a tuple of tensors
 
     def make(self, entry: Mapping[str, Any]) -> Any:
         if "layer" in entry:
-            kind = entry["layer"]
-            if isinstance(kind, str):
-                if kind not in self.classes:
-                    raise ValueError(f"layer class {kind!r} is not ranvier's; pass custom_objects={{{kind!r}: {kind}}}")
-                kind = self.classes[kind]
+            name, kind = entry["layer"], entry.get("own")
+            if kind is None:
+                kind = self.built_in.get(name)
+            elif kind is True:
+                kind = self.own.get(name)
+            if kind is None:
+                raise ValueError(f"layer class {name!r} is not ranvier's; pass custom_objects={{{name!r}: {name}}}")
             return kind(**{name: self.value(value) for name, value in entry["arguments"].items()})
         if "input" in entry:
             return (Tensor((None, *entry["shape"]), Placeholder(name=entry["input"])),)
@@ -163,6 +172,8 @@ class _Decoder:
             return [self.value(item) for item in value]
         if not isinstance(value, dict):
             return value
+        if "tuple" in value:
+            return tuple(self.value(item) for item in value["tuple"])
         if "dict" in value:
             return {key: self.value(item) for key, item in value["dict"].items()}
         if "array" in value:
@@ -174,5 +185,6 @@ class _Decoder:
             return value["object"]
         made = self.objects[value["ref"]]
         if "parameter" in value:
+            made.build_once([tuple(shape) for shape in value["input_shapes"]])  # the model may not call the layer
             return made._parameters[value["parameter"]]
         return made[value["output"]] if "output" in value else made

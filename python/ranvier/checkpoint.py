@@ -28,7 +28,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     numpy_format = require("safetensors.numpy", _INSTALL, "saving a model")
     tensors = {name: np.ascontiguousarray(value) for name, value in model.parameters().items()}
     metadata = {"ranvier": _FORMAT, "model": json.dumps(model.config())}
-    _replace(os.path.realpath(path), numpy_format.save(tensors, metadata))
+    _replace(os.fsdecode(os.path.realpath(path)), numpy_format.save(tensors, metadata))
 
 
 def _replace(path: str, content: bytes) -> None:

@@ -59,14 +59,16 @@ class Optimizer(_core.Optimizer):
         return {**self._arguments, "lr": self.lr}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.config())
+        return _rebuild, (type(self), self.rule, self.config()), getattr(self, "__dict__", None)  # of own classes
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
 
 
-def _rebuild(kind: type[Optimizer], config: dict[str, Any]) -> Optimizer:
-    return kind(**config)
+def _rebuild(kind: type[Optimizer], rule: str, config: dict[str, Any]) -> Optimizer:
+    optimizer = kind.__new__(kind)
+    Optimizer.__init__(optimizer, rule, **config)  # the constructor of an own class takes what it likes
+    return optimizer
 
 
 class SGD(Optimizer):

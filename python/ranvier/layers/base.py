@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -34,6 +34,7 @@ class Layer:
 
     name: str | None  # as given; models name the others
     built: bool
+    _input_shapes: Sequence[Shape]  # that it was built for
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]  # of the constructor
     _parameters: dict[str, Parameter]
     _children: dict[Layer, None]  # the layers that call() uses, in the order of their first use
@@ -43,6 +44,7 @@ class Layer:
         # Here rather than in __init__, which own layers may forget to call.
         self.name = None
         self.built = False
+        self._input_shapes = ()
         self._arguments = (args, kwargs)
         self._parameters = {}
         self._children = {}
@@ -118,19 +120,32 @@ class Layer:
                 inspect.signature(self.call).bind(*tensors, **options)
             except TypeError as error:
                 raise TypeError(f"{self.title()}: call() does not take {len(tensors)} inputs ({error})") from None
-            if not self.built:
-                shapes = [tensor.shape for tensor in tensors]
-                try:
-                    self.build(shapes[0] if len(shapes) == 1 else shapes)
-                except BaseException:
-                    self._parameters.clear()  # half-built: the next call starts again
-                    raise
-                self.built = True
+            self.build_once([tensor.shape for tensor in tensors])
             result = self.call(*tensors, **options)
             outputs = (result,) if isinstance(result, Tensor) else result
             if not isinstance(outputs, list | tuple) or not all(isinstance(output, Tensor) for output in outputs):
                 raise TypeError(f"{self.title()}: call() must return a Tensor or a tuple of them, got {result!r:.80}")
             return result if isinstance(result, Tensor) else tuple(outputs)
+
+    def build_once(self, input_shapes: Sequence[Shape]) -> None:
+        """``build``, unless that is done."""
+        if self.built:
+            return
+        try:
+            self.build(input_shapes[0] if len(input_shapes) == 1 else input_shapes)
+        except BaseException:
+            self._parameters.clear()  # half-built: the next call starts again
+            raise
+        self.built, self._input_shapes = True, input_shapes
+
+    def forget(self) -> None:
+        """Undo ``build``, for another input shape; layers within that another model uses too stay."""
+        self.built, self._input_shapes = False, ()
+        self._parameters.clear()
+        for child in self._children:
+            if all(len(parameter.models) < 2 for parameter in child._parameters.values()):
+                child.forget()
+        self._children.clear()
 
     def title(self) -> str:
         """The name for messages: the model's while one is traced, else as given, else the class's."""
