@@ -175,7 +175,7 @@ def test_backward_without_forward():
         ({"dtype": "float46"}, (TypeError, ValueError), "float46"),
         ({"dtype": "float16"}, ValueError, "unknown dtype 'float16'"),
         ({"precision": "hihg"}, ValueError, "unknown precision 'hihg'; did you mean 'high"),
-        ({"accumulate_steps": 0}, ValueError, "accumulate_steps >= 1"),
+        ({"accumulate_steps": 0}, ValueError, "accumulate_steps of 1 to"),
         ({"loss": ["mse", "mse"]}, ValueError, "one loss"),
         ({"loss_weights": [1.0, 2.0]}, ValueError, "loss_weights"),
         ({"loss_weights": [np.nan]}, ValueError, "loss_weights"),

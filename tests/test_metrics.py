@@ -78,6 +78,17 @@ def test_metrics_are_taken_over_the_whole_set(rng: np.random.Generator) -> None:
     assert got["median"] == median(pred, y)
 
 
+def test_targets_in_a_row_are_a_column_for_own_metrics(rng: np.random.Generator) -> None:
+    """As for the losses; NumPy would broadcast (70, 1) - (70,) to (70, 70)."""
+
+    def own(pred: Any, target: Any) -> float:
+        return float(np.mean((pred - target) ** 2))
+
+    model, x, y = regression(rng, [own, "mse"])
+    got = model.evaluate(x, y[:, 0])
+    assert got["own"] == pytest.approx(got["mse"], rel=1e-6)  # float32
+
+
 def test_training_metrics_come_from_the_training_pass(rng: np.random.Generator) -> None:
     """With a learning rate of 0 the outputs of the pass are those of the model; shuffled rows keep their places."""
     model, x, y = regression(rng, ["mae", "r2"])

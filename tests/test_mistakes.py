@@ -22,6 +22,20 @@ def network(outputs: int = 3, loss: Any = "cross_entropy", activation: Any = Non
     return model
 
 
+def loss(pred: Any, target: Any) -> float:
+    return 3.0
+
+
+class Unreadable:
+    """As a tensor of PyTorch's that requires a gradient."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error or RuntimeError("call detach() first")
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise self.error
+
+
 def two_widths() -> None:
     rv.Dense(3)(rv.Input((3,)), rv.Input((2,)))
 
@@ -80,6 +94,35 @@ MODEL = {
         lambda: network(metrics=[lambda pred, target: "good"]).evaluate(X, LABELS),
         "metric <lambda>: expected a number, got 'good'",
     ),
+    "a metric for other targets": (
+        lambda: network(metrics=["mae"]).fit(X, LABELS),
+        r"metric mae: expected targets of the outputs' shape \(1, 3\), got \(1,\)",
+    ),
+    "a metric called as the loss": (lambda: network(metrics=[loss]), r"metrics need names of their own.*\['loss'\]"),
+    "metrics of one name": (
+        lambda: network(metrics=[lambda p, t: 0.0, lambda p, t: 1.0]),
+        r"metrics need names of their own, beside 'loss', got \['<lambda>', '<lambda>'\]",
+    ),
+    "too many batches an update": (lambda: network(accumulate_steps=1 << 31), r"accumulate_steps of 1 to 2\*\*31 - 1"),
+    "a batch_size beyond all": (lambda: network().predict(X, batch_size=10**20), r"batch_size >= 1 and < 2\*\*63"),
+    "no repeats": (lambda: network().profile(X, LABELS, 1.5), "profile: expected repeats to be an integer, got 1.5"),
+    "out of a number": (lambda: network().predict(X, out=3), "out: expected an array, or a list of them, got int"),
+    "out in the other byte order": (
+        lambda: network().predict(X, out=np.zeros((6, 3), ">f4")),
+        "out: expected out of float32, got >f4",
+    ),
+    "targets that are infinite in float32": (
+        lambda: network(1, "mse").train_step(X, [0, 0, 1e39, 0, 0, 0]),
+        r"y: expected finite values, got 1e\+39 in row 2",
+    ),
+    "weights that are infinite in float32": (
+        lambda: network().fit(X, LABELS, sample_weight=[1, 1, 1, 1, 1e300, 1]),
+        r"sample_weight: expected finite weights >= 0, got 1e\+300 in row 4",
+    ),
+    "an object that NumPy cannot read": (
+        lambda: network().predict(Unreadable()),
+        r"x: expected an array of numbers, got Unreadable \(call detach\(\) first\)",
+    ),
     "upper case": (lambda: rv.Dense(3, activation="ReLU"), "unknown activation 'ReLU'; did you mean 'relu'"),
     "a class as activation": (lambda: rv.Dense(3, activation=rv.Activation), "activation: expected None, a name or a"),
     "initial values": (
@@ -125,6 +168,10 @@ MODEL = {
         lambda: network().fit(X, LABELS, callbacks=[rv.ModelCheckpoint("m-{los}.safetensors")]),
         "ModelCheckpoint: path: unknown name 'los'; did you mean 'loss'",
     ),
+    "a path without names": (
+        lambda: network().fit(X, LABELS, callbacks=[rv.ModelCheckpoint("m-{}.safetensors")]),
+        "ModelCheckpoint: path: Replacement index 0 out of range.*in 'm-{}.safetensors'",
+    ),
 }
 
 FUNCTIONAL = {
@@ -138,6 +185,13 @@ FUNCTIONAL = {
     "half an axis": (lambda: F.sum(X, axis=0.5), "sum: expected axis to be None, an integer or several, got 0.5"),
     "half an axis to transpose": (lambda: F.transpose(X, (0.5, 1)), "integer"),
     "a rate in words": (lambda: F.dropout(X, "0.5", seed=0), r"dropout: expected a rate in \[0, 1\), got '0.5'"),
+    "out in the other byte order": (lambda: F.relu(W, out=W.astype(">f8")), "relu: expected out of float64, got >f8"),
+    "a parameter in the other byte order": (
+        lambda: F.sgd_step(W.astype(">f8"), W, 0.1),
+        "sgd_step: expected param of float64, got >f8|param: expected out of float64, got >f8",
+    ),
+    "a seed below 0": (lambda: F.dropout(X, 0.5, seed=-1), r"dropout: expected seed of 0 to 2\*\*64 - 1, got -1"),
+    "delta in words": (lambda: F.huber(W, W, delta="1"), "huber: delta must be > 0, got '1'"),
     "a parameter in a list": (lambda: F.sgd_step([1.0], [1.0], 0.1), "sgd_step: expected param to be an array"),
     "half a step": (lambda: F.adam_step(*np.ones((4, 3)), 1.5), "adam_step: step counts from 1, got 1.5"),
     "momentum below 0": (lambda: F.sgd_step(W, W, momentum=-1, momentum_buffer=W), "SGD: expected momentum >= 0"),
@@ -213,3 +267,70 @@ def test_logits_before_a_loss_on_logits_do_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         network(activation="tanh").train_step(X, LABELS)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model: model.fit(X[:, :3], LABELS + 5),
+        lambda model: model.train_step(X[:, :3], LABELS + 5),
+        lambda model: model.evaluate(X[:, :3], LABELS, sample_weight=-np.ones(6)),
+        lambda model: model.predict(X[:, :3], out=np.zeros((1, 1))),
+        lambda model: model.forward(np.ones((6, 1, 3), complex)),
+        lambda model: model.profile(X[:, :3], LABELS + 5),
+    ],
+    ids=["fit", "train_step", "evaluate", "predict", "forward", "profile"],
+)
+def test_refused_data_do_not_settle_the_input_shape(call: Any) -> None:
+    shared = rv.Dense(4)
+    other = rv.Sequential([shared], input_shape=(4,), seed=0)
+    kept = other.predict(X)
+    inner = rv.Sequential([rv.Dense(5), rv.Dropout(0.5)])
+    model = rv.Sequential([inner, rv.Dense(4), shared, rv.Dense(3)], seed=0)
+    model.compile(loss="cross_entropy")
+    with pytest.raises((TypeError, ValueError)):
+        call(model)
+    with pytest.raises(RuntimeError, match="not built yet"):
+        model.parameters()
+    assert model.fit(X, LABELS, progress=False).epochs == 1
+    assert model.parameters()["sequential_0.dense_0.weight"].shape == (4, 5)
+    assert other.predict(X).shape == kept.shape  # trained since, but there
+
+
+def test_an_interrupt_is_no_error_of_the_data() -> None:
+    for error in (KeyboardInterrupt(), MemoryError()):
+        with pytest.raises(type(error)):
+            network().predict(Unreadable(error))
+
+
+def test_memory_that_is_not_there_is_said() -> None:
+    with pytest.raises(MemoryError):
+        F.relu(np.broadcast_to(np.float64(1), (2**40, 512)))
+
+
+def test_a_list_of_one_array() -> None:
+    """It holds the array where that has the axes of the input; else it is an array of one row."""
+    model = network()
+    expected = model.predict(X)
+    np.testing.assert_array_equal(model.predict([X]), expected)
+    np.testing.assert_array_equal(model.predict([X[0]]), expected[:1])
+    assert model.evaluate([X], LABELS) == model.evaluate(X, LABELS)
+    assert model.fit([X], [np.eye(3)[LABELS]], progress=False).epochs == 1
+    square = rv.Sequential([rv.Flatten()], input_shape=(6, 4), seed=0)
+    assert square.predict([X]).shape == square.predict([X.tolist()]).shape == (1, 24)
+
+
+def test_large_seeds_of_dropout() -> None:
+    masks = [F.dropout(np.ones(64), 0.5, seed=seed) for seed in (1, 1 << 63, (1 << 64) - 1)]
+    model = rv.Sequential([rv.Dropout(0.5)], input_shape=(64,), seed=(1 << 64) - 1)
+    model.compile(loss="mse", dtype="float64")
+    np.testing.assert_array_equal(model.forward(np.ones((1, 64)), training=True)[0], masks[2])
+    assert not np.array_equal(masks[0], masks[1])
+
+
+def test_an_own_loss_is_printed_without_what_it_does_not_keep() -> None:
+    class Focal(rv.losses.Loss):
+        def __init__(self, gamma: float) -> None:
+            self.exponent = gamma
+
+    assert repr(Focal(2)) == "Focal()"

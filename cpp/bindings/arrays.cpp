@@ -52,15 +52,24 @@ const auto& proxy(py::handle array) { return *py::detail::array_proxy(array.ptr(
 const auto& descr_of(py::handle array) { return *py::detail::array_descriptor_proxy(proxy(array).descr); }
 std::string dtype_text(py::handle array) { return py::str(py::handle(proxy(array).descr)); }
 
-py::object array_from(py::handle object, const char* name) {
-  py::object array;
-  try {
-    array = py::array::ensure(object);
-  } catch (py::error_already_set&) {
-  }
-  PyErr_Clear();
-  if (!array) throw TypeError(concat(name, ": expected an array of numbers, got ", Py_TYPE(object.ptr())->tp_name));
+// NumPy's own conversion; pybind11's loses the error, a MemoryError say.
+py::object converted(py::handle object, int flags) {
+  auto& api = py::detail::npy_api::get();
+  auto array = py::reinterpret_steal<py::object>(
+      api.PyArray_FromAny_(object.ptr(), nullptr, 0, 0, py::detail::npy_api::NPY_ARRAY_ENSUREARRAY_ | flags, nullptr));
+  if (!array) throw py::error_already_set();
   return array;
+}
+
+py::object array_from(py::handle object, const char* name) {
+  try {
+    return converted(object, 0);
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError) && !error.matches(PyExc_RuntimeError))
+      throw;
+    throw TypeError(concat(name, ": expected an array of numbers, got ", Py_TYPE(object.ptr())->tp_name, " (",
+                           std::string(py::str(error.value())), ")"));
+  }
 }
 
 Shape shape_of(py::handle array) {
@@ -84,8 +93,7 @@ Held hold(py::handle object, const char* name) {
     throw TypeError(concat(name, ": expected bool, integers or floats, got dtype ", dtype_text(array)));
   }
   if ((proxy(array).flags & kWanted) != kWanted) {
-    array = py::array::ensure(array, kWanted);
-    if (!array) throw py::error_already_set();
+    array = converted(array, kWanted);
   }
   const Shape shape = shape_of(array);
   std::int64_t width = 1;
@@ -114,7 +122,7 @@ py::array check_out(py::handle out, DType dtype, Shape shape, const char* name) 
   }
   auto array = py::reinterpret_borrow<py::array>(out);
   const std::optional<Element> element = element_of(descr_of(array).type_num);
-  if (!element || !cpu::is(*element, dtype)) {
+  if (!element || !cpu::is(*element, dtype) || descr_of(array).byteorder == '>') {
     throw TypeError(concat(name, ": expected out of ", name_of(dtype), ", got ", dtype_text(array)));
   }
   if (!same(shape_of(array), shape)) {

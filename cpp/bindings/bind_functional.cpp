@@ -20,12 +20,13 @@ bool weak(py::handle h) { return PyFloat_Check(h.ptr()) || PyLong_Check(h.ptr())
 bool is_integer(const Held& h) { return h.view.element < cpu::Element::f16; }
 bool is_f32(const Held& h) { return h.view.element == cpu::Element::f32 || h.view.element == cpu::Element::f16; }
 
-// The same values as the kernels read them: the array itself where it is of that dtype.
-Held converted(Held held, DType dtype) {
+// The same values as the kernels read them: the array itself where it is of that dtype. classes: of labels.
+Held converted(Held held, DType dtype, std::int64_t classes = 0) {
   if (cpu::is(held.view.element, dtype)) return held;
   const py::array made = new_array(dtype, held.view.shape);
   if (dtype == DType::i32) {
-    cpu::gather_labels(held.view.flat(), nullptr, held.view.count(), reinterpret_cast<std::int32_t*>(data_of(made)));
+    cpu::gather_labels(held.view.flat(), nullptr, held.view.count(), classes,
+                       reinterpret_cast<std::int32_t*>(data_of(made)));
   } else {
     cpu::gather(held.view.flat(), nullptr, held.view.count(), dtype, data_of(made));
   }
@@ -56,13 +57,15 @@ Inputs read_inputs(const Op& op, py::handle given) {
   for (std::size_t i = 0; i < count; ++i) {
     Held& h = inputs.held[i];
     bool are_labels = false;
+    std::int64_t classes = 0;
     if (static_cast<int>(i) == labels) {
       const bool scale = op.name == "row_scale";
       const Shape logits = scale ? Shape() : inputs.held[i - 1].view.shape;
       are_labels = scale ? is_integer(h) : h.view.shape.size() + 1 == logits.size();
-      if (are_labels) cpu::check_labels(h.view.flat(), op.name, scale ? std::int64_t{1} << 31 : logits.back());
+      if (are_labels) classes = scale ? std::int64_t{1} << 31 : logits.back();
+      if (are_labels) cpu::check_labels(h.view.flat(), op.name, classes);
     }
-    h = converted(std::move(h), are_labels ? DType::i32 : inputs.dtype);
+    h = converted(std::move(h), are_labels ? DType::i32 : inputs.dtype, classes);
     inputs.operands[i] = {data_of(h), are_labels ? Kind::labels : Kind::real, h.view.shape};
   }
   return inputs;
@@ -144,7 +147,7 @@ struct LossInputs {
       throw ValueError(concat(op, ": expected one row or more, got shape ", to_string(dims_of(shape))));
     const bool labels = check_target(op);
     pred = converted(std::move(pred), dtype);
-    target = converted(std::move(target), labels ? DType::i32 : dtype);
+    target = converted(std::move(target), labels ? DType::i32 : dtype, shape.back());
     pred_operand = {data_of(pred), Kind::real, pred.view.shape};
     target_operand = {data_of(target), labels ? Kind::labels : Kind::real,
                       labels ? target.view.shape : pred.view.shape};
@@ -154,7 +157,7 @@ struct LossInputs {
       throw ValueError(concat(op, ": expected weight of shape ", to_string(Dims{rows}), ", got ",
                               to_string(dims_of(weight.view.shape))));
     }
-    cpu::check_weights(weight.view, op + ": weight");
+    cpu::check_weights(weight.view, op + ": weight", dtype);
     weight = converted(std::move(weight), dtype);
   }
 
@@ -178,7 +181,8 @@ struct LossInputs {
       throw ValueError(concat(op, ": expected a target of shape ", to_string(dims_of(shape)), ", got ",
                               to_string(dims_of(target_shape))));
     }
-    op.starts_with("binary") ? cpu::check_probabilities(target.view, what) : cpu::check_finite(target.view, what);
+    op.starts_with("binary") ? cpu::check_probabilities(target.view, what)
+                             : cpu::check_finite(target.view, what, dtype);
     if (!is_integer(target) && is_f32(target) != is_f32(pred)) {
       throw TypeError(concat(op, ": float32 and float64 mixed (lists count as float64)"));
     }

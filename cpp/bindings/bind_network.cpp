@@ -23,11 +23,11 @@ Purpose purpose_named(const std::string& name) {
   throw ValueError(concat("no purpose is called '", name, "'"));
 }
 
-// What stands for the one array: a list or tuple may hold it, or be it.
-py::handle only_of(py::handle sequence) {
-  if (py::len(sequence) != 1) return sequence;
+// What stands for the one array of this many axes: a list or tuple may hold it, or be it.
+py::handle only_of(py::handle sequence, int rank) {
+  if (py::len(sequence) != 1 || rank < 2) return sequence;
   const py::handle only = PySequence_Fast_GET_ITEM(sequence.ptr(), 0);
-  return py::isinstance<py::array>(only) && py::reinterpret_borrow<py::array>(only).ndim() > 1 ? only : sequence;
+  return py::isinstance<py::array>(only) && py::reinterpret_borrow<py::array>(only).ndim() == rank ? only : sequence;
 }
 
 // The arrays of one argument.
@@ -36,11 +36,11 @@ struct Arrays {
   List<py::object> owners;
 
   Arrays() = default;
-  // One array, or a list or tuple of `count` arrays where the graph has several.
-  Arrays(py::handle given, std::size_t count, const char* name) : views(count), owners(count) {
+  // One array, or a list or tuple of `count` arrays where the graph has several. rank: of the one array.
+  Arrays(py::handle given, std::size_t count, int rank, const char* name) : views(count), owners(count) {
     const bool sequence = PyList_Check(given.ptr()) || PyTuple_Check(given.ptr());
     if (count == 1) {
-      set(0, hold(sequence ? only_of(given) : given, name));
+      set(0, hold(sequence ? only_of(given, rank) : given, name));
       return;
     }
     if (!sequence || py::len(given) != count) {
@@ -65,8 +65,8 @@ struct HeldFeed {
 
   HeldFeed(const Network& network, Purpose purpose, py::handle given_x, py::handle given_y, py::handle given_weight)
       : feed{network.interface(purpose), {}, {}, {}},
-        x(given_x, feed.interface->x.size(), "x"),
-        y(given_y ? Arrays(given_y, feed.interface->targets.size(), "y") : Arrays()) {
+        x(arrays(given_x, feed.interface->x, "x")),
+        y(given_y ? arrays(given_y, feed.interface->targets, "y") : Arrays()) {
     feed.x = x.views;
     feed.y = y.views;
     if (given_weight && !given_weight.is_none()) {
@@ -77,6 +77,11 @@ struct HeldFeed {
   }
   HeldFeed(const HeldFeed&) = delete;  // the feed points into it
   HeldFeed& operator=(const HeldFeed&) = delete;
+
+ private:
+  static Arrays arrays(py::handle given, const std::vector<cpu::Interface::Input>& wanted, const char* name) {
+    return {given, wanted.size(), wanted.empty() ? 0 : wanted[0].type.rank(), name};
+  }
 };
 
 struct Outputs {
@@ -113,8 +118,10 @@ Outputs outputs_for(const Network& network, const cpu::Interface& interface, std
   const std::vector<Type>& types = interface.outputs;
   Outputs outputs(types.size());
   const bool single = types.size() == 1 && py::isinstance<py::array>(out);
-  if (!out.is_none() && !single && py::len(out) != types.size()) {
-    throw ValueError(concat("out: expected ", types.size(), " arrays"));
+  if (!out.is_none() && !single) {
+    if (!PyList_Check(out.ptr()) && !PyTuple_Check(out.ptr()))
+      throw TypeError(concat("out: expected an array, or a list of them, got ", Py_TYPE(out.ptr())->tp_name));
+    if (py::len(out) != types.size()) throw ValueError(concat("out: expected ", types.size(), " arrays"));
   }
   for (std::size_t i = 0; i < types.size(); ++i) {
     const auto shape = with_rows(rows, types[i]);
@@ -241,7 +248,7 @@ py::object forward(Network& network, py::handle x, bool training) {
 
 py::object backward(Network& network, py::handle dy) {
   const std::shared_ptr<const cpu::Interface> interface = network.interface(Purpose::forward);
-  const Arrays held(dy, interface->outputs.size(), "dy");
+  const Arrays held(dy, interface->outputs.size(), interface->outputs[0].rank(), "dy");
   const std::int64_t rows = held.views[0].rows;
   Outputs dx(interface->x.size());
   for (std::size_t i = 0; i < dx.data.size(); ++i) {
@@ -383,6 +390,9 @@ void bind_network(py::module_& m) {
       .def_property(
           "updates", [](const Network& n) { return n.updates.load(); },
           [](Network& n, std::int64_t updates) { n.updates = updates; })
+      .def_property(
+          "pending", [](const Network& n) { return n.pending.load(); },
+          [](Network& n, int batches) { n.pending = batches; })
       .def(
           "epoch",
           [](std::shared_ptr<Network> n, const std::string& purpose, py::handle x, py::handle y, py::handle weight,
@@ -423,7 +433,7 @@ void bind_network(py::module_& m) {
           py::arg("purpose"), py::arg("rows"))
       .def(
           "profile",
-          [](Network& n, py::handle x, py::handle y, int repeats) {
+          [](Network& n, py::handle x, py::handle y, std::int64_t repeats) {
             const HeldFeed held(n, Purpose::train, x, y, {});
             const std::int64_t rows = held.feed.interface->check(held.feed, true);
             if (rows == 0 || repeats < 1) throw ValueError("profile: expected one row and one repeat or more");

@@ -101,7 +101,7 @@ void bind_system(py::module_& m) {
         const double number = number_from(threads, "set_num_threads");
         if (number != std::floor(number))
           throw TypeError(concat("set_num_threads: expected a whole number, got ", number));
-        set_num_threads(static_cast<int>(std::clamp(number, 0., 1e9)));
+        set_num_threads(static_cast<int>(std::clamp(number, -1e9, 1e9)));
       },
       py::arg("threads"));
   m.def("threading", [] { return std::string(threading_name()); });

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "core/team.h"
 #include "cpu/kernels.h"
@@ -138,29 +139,41 @@ void gather(const HostArray& array, const std::int64_t* order, std::int64_t rows
   });
 }
 
-void gather_labels(const HostArray& array, const std::int64_t* order, std::int64_t rows, std::int32_t* to) {
+void gather_labels(const HostArray& array, const std::int64_t* order, std::int64_t rows, std::int64_t classes,
+                   std::int32_t* to) {
+  const std::int64_t width = array.width;
   visit(array.element, [&](auto zero) {
     using From = decltype(zero);
-    if constexpr (std::is_same_v<From, Half>) {
-      const std::int64_t width = array.width;
-      const Half* from = reinterpret_cast<const Half*>(array.data);
-      for (std::int64_t i = 0; i < rows * width; ++i) {
-        to[i] = static_cast<std::int32_t>(
-            static_cast<float>(from[(order ? order[i / width] : i / width) * width + i % width]));
+    const From* from = reinterpret_cast<const From*>(array.data);
+    for (std::int64_t i = 0; i < rows; ++i, to += width) {
+      const From* row = from + (order ? order[i] : i) * width;
+      for (std::int64_t j = 0; j < width; ++j) {
+        if constexpr (std::is_integral_v<From>) {
+          to[j] =
+              static_cast<std::uint64_t>(row[j]) < static_cast<std::uint64_t>(classes) ? static_cast<int>(row[j]) : 0;
+        } else {
+          const auto label = static_cast<double>(row[j]);
+          to[j] = label >= 0 && label < static_cast<double>(classes) ? static_cast<int>(label) : 0;
+        }
       }
-    } else {
-      convert<From>(array, order, rows, to);
     }
   });
 }
 
-void check_finite(const HostArray& array, const std::string& name) {
+// A value of larger size, or as large, is infinite as a float32.
+static constexpr double kOverflow = 0x1.ffffffp127;
+
+void check_finite(const HostArray& array, const std::string& name, DType dtype) {
   if (is_integer(array.element)) return;
   if (array.element == Element::f32 && has_finite_sum<float>(array)) return;
+  const auto complain = [&](double v, std::int64_t row) {
+    return concat(name, ": expected finite values, got ", v, " in row ", row);
+  };
+  if (array.element == Element::f64 && dtype == DType::f32) {
+    return require(array, [](auto v) { return std::abs(static_cast<double>(v)) < kOverflow; }, complain);
+  }
   if (array.element == Element::f64 && has_finite_sum<double>(array)) return;
-  require(
-      array, [](auto v) { return v - v == 0; },  // in the array's own type
-      [&](double v, std::int64_t row) { return concat(name, ": expected finite values, got ", v, " in row ", row); });
+  require(array, [](auto v) { return v - v == 0; }, complain);  // in the array's own type
 }
 
 void check_probabilities(const HostArray& array, const std::string& name) {
@@ -171,9 +184,10 @@ void check_probabilities(const HostArray& array, const std::string& name) {
       });
 }
 
-void check_weights(const HostArray& array, const std::string& name) {
+void check_weights(const HostArray& array, const std::string& name, DType dtype) {
+  const double end = dtype == DType::f32 ? kOverflow : std::numeric_limits<double>::infinity();
   require(
-      array, [](double v) { return std::isfinite(v) & (v >= 0); },
+      array, [=](double v) { return (v >= 0) & (v < end); },
       [&](double v, std::int64_t row) {
         return concat(name, ": expected finite weights >= 0, got ", v, " in row ", row);
       });

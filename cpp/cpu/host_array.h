@@ -33,14 +33,16 @@ constexpr bool is(Element element, DType dtype) {
 
 // Rows order[0..rows) of the array (order null: 0, 1, ...) into `to`, as dtype.
 void gather(const HostArray&, const std::int64_t* order, std::int64_t rows, DType dtype, std::byte* to);
-// The same for labels, as i32.
-void gather_labels(const HostArray&, const std::int64_t* order, std::int64_t rows, std::int32_t* to);
+// The same for labels, as i32. They were checked before the first batch, and could be others by now: what is not one of
+// the classes is 0, since kernels take labels for indices.
+void gather_labels(const HostArray&, const std::int64_t* order, std::int64_t rows, std::int64_t classes,
+                   std::int32_t* to);
 
-// ValueErrors that name the array. A target's values must be finite; weights also not negative; labels integral and in
-// [0, classes).
-void check_finite(const HostArray&, const std::string& name);
+// ValueErrors that name the array. A target's values must be finite, as that dtype too; weights also not negative;
+// labels integral and in [0, classes).
+void check_finite(const HostArray&, const std::string& name, DType);
 void check_probabilities(const HostArray&, const std::string& name);  // in [0, 1]
-void check_weights(const HostArray&, const std::string& name);
+void check_weights(const HostArray&, const std::string& name, DType);
 void check_labels(const HostArray&, const std::string& name, std::int64_t classes);
 
 }  // namespace ranvier::cpu

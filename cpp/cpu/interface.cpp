@@ -33,7 +33,7 @@ bool fits(const Type& type, std::span<const std::int64_t> shape, bool target) {
 
 std::string text_of(std::span<const std::int64_t> shape) { return to_string(Dims(shape.begin(), shape.end())); }
 
-Interface::Interface(Graph given, DType dtype) : graph(std::move(given)) {
+Interface::Interface(Graph given, DType dtype) : graph(std::move(given)), dtype(dtype) {
   std::int64_t row_bytes = 1;
   for (std::size_t id = 0; id < graph.values.size(); ++id) {
     const Value& v = graph.values[id];
@@ -87,7 +87,7 @@ std::int64_t Interface::check(const Feed& feed, bool with_targets) const {
     if (labels) {
       check_labels(a, wanted.name, wanted.classes);
     } else {
-      wanted.probability ? check_probabilities(a, wanted.name) : check_finite(a, wanted.name);
+      wanted.probability ? check_probabilities(a, wanted.name) : check_finite(a, wanted.name, dtype);
     }
   }
   if (feed.weight.data) {
@@ -95,7 +95,7 @@ std::int64_t Interface::check(const Feed& feed, bool with_targets) const {
       throw ValueError(concat("sample_weight: expected (", rows, ",), got ", text_of(feed.weight.shape)));
     }
     same_rows(feed.weight, "sample_weight");
-    check_weights(feed.weight, "sample_weight");
+    check_weights(feed.weight, "sample_weight", dtype);
   }
   return rows;
 }

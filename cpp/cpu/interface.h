@@ -33,6 +33,7 @@ struct Interface {
     bool probability = false;  // of a target: in [0, 1]
   };
   Graph graph;
+  DType dtype;
   std::vector<Input> x, targets;
   std::vector<Type> outputs;
   double flops_per_row = 0;        // an estimate of the forward work

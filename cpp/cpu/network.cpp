@@ -92,7 +92,7 @@ void Network::set_optimizer(std::shared_ptr<const OptimizerSettings> optimizer, 
     plans_[index(Purpose::update)].reset();
   }
   accumulate_steps_ = accumulate_steps;
-  pending_ = 0;
+  pending = 0;
   updates = 0;
   bool used[3];
   slots_of(*optimizer_, used);
@@ -168,7 +168,8 @@ void Network::bind(const Program& program, Workspace& w, const Feed& feed, std::
   w.base[Slots::gradients] = gradients_.data();
   for (std::size_t i = 0; i < stores_.size(); ++i) w.base[static_cast<std::size_t>(s.store) + i] = stores_[i]->data();
   const std::int64_t capacity = program.plan().request.capacity;
-  const auto feed_slot = [&](const HostArray& a, int slot, bool labels) {
+  const auto feed_slot = [&](const HostArray& a, int slot, std::int64_t classes) {  // 0: real values
+    const bool labels = classes > 0;
     std::byte*& base = w.base[static_cast<std::size_t>(slot)];
     HostArray from = a;
     if (!order) from.data += first * a.width * static_cast<std::int64_t>(size_of(a.element));
@@ -179,7 +180,7 @@ void Network::bind(const Program& program, Workspace& w, const Feed& feed, std::
     const std::size_t element = labels ? 4 : ranvier::size_of(dtype_);
     base = program.staging(w, slot, std::max<std::int64_t>(1, capacity * a.width) * static_cast<std::int64_t>(element));
     if (labels) {
-      gather_labels(from, order, rows, reinterpret_cast<std::int32_t*>(base));
+      gather_labels(from, order, rows, classes, reinterpret_cast<std::int32_t*>(base));
     } else if (slot < s.target) {
       w.gathers.push_back({from, order, base});  // by the workers, each its rows
     } else {
@@ -187,13 +188,14 @@ void Network::bind(const Program& program, Workspace& w, const Feed& feed, std::
     }
   };
   w.gathers.clear();
-  for (std::size_t i = 0; i < feed.x.size(); ++i) feed_slot(feed.x[i], s.x + static_cast<int>(i), false);
+  for (std::size_t i = 0; i < feed.x.size(); ++i) feed_slot(feed.x[i], s.x + static_cast<int>(i), 0);
   for (std::size_t i = 0; i < feed.y.size(); ++i) {
-    feed_slot(feed.y[i], s.target + static_cast<int>(i), feed.interface->targets[i].type.kind == Kind::labels);
+    const Interface::Input& target = feed.interface->targets[i];
+    feed_slot(feed.y[i], s.target + static_cast<int>(i), target.type.kind == Kind::labels ? target.classes : 0);
   }
   if (s.doutput > s.weight) {
     w.base[static_cast<std::size_t>(s.weight)] = nullptr;
-    if (feed.weight.data) feed_slot(feed.weight, s.weight, false);
+    if (feed.weight.data) feed_slot(feed.weight, s.weight, 0);
   }
 }
 
@@ -272,11 +274,11 @@ double Network::train(const Feed& feed, std::int64_t first, std::int64_t rows, c
     loss = run_batch(Purpose::train, feed, first, frame(rows), order, predictions);
     ++updates;
   } else {
-    if (pending_ == 0) gradients_.clear();
+    if (pending == 0) gradients_.clear();
     loss = run_batch(Purpose::accumulate, feed, first, frame(rows), order, predictions);
-    if (++pending_ == accumulate_steps_ || last) {
-      update(1. / pending_);
-      pending_ = 0;
+    if (++pending == accumulate_steps_ || last) {
+      update(1. / pending);
+      pending = 0;
     }
   }
   ++training_step;
@@ -308,7 +310,7 @@ std::vector<Buffer*> Network::slots() {
   return used;
 }
 
-std::string Network::profile(const Feed& feed, std::int64_t rows, int repeats) {
+std::string Network::profile(const Feed& feed, std::int64_t rows, std::int64_t repeats) {
   const std::lock_guard state(state_mutex_);
   const StoreLocks locks(lock_order_, true);
   // The measured steps train for real; what they change is put back.
@@ -329,7 +331,7 @@ std::string Network::profile(const Feed& feed, std::int64_t rows, int repeats) {
   prepare_update(1);
   const std::size_t steps = program->plan().steps.size();
   std::vector<std::vector<double>> times(steps);
-  for (int r = 0; r <= repeats; ++r) {
+  for (std::int64_t r = 0; r <= repeats; ++r) {
     std::vector<double> once(steps);
     program->run(*w, frame(rows), 0, steps, once.data());
     for (std::size_t i = 0; r > 0 && i < steps; ++i) times[i].push_back(once[i]);  // the first warms up

@@ -71,11 +71,12 @@ class Network {
   std::vector<Buffer*> slots();
   std::atomic<std::int64_t> training_step = 0;  // training batches run: the counter of dropout masks
   std::atomic<std::int64_t> updates = 0;        // optimiser steps done
+  std::atomic<int> pending = 0;                 // batches whose gradients are summed, and wait for others
 
   // For up to so many rows; with checked (null: any) RuntimeError where the graph is not of this interface any more.
   std::shared_ptr<const Program> program(Purpose, std::int64_t rows, const Interface* checked = nullptr);
   // Times each step of the train plan on copies of the state; returns the printed plan.
-  std::string profile(const Feed&, std::int64_t rows, int repeats);
+  std::string profile(const Feed&, std::int64_t rows, std::int64_t repeats);
 
  private:
   PlanRequest request(Purpose, std::int64_t capacity) const;
@@ -97,7 +98,7 @@ class Network {
   Buffer gradients_;
 
   std::shared_ptr<const OptimizerSettings> optimizer_;
-  int accumulate_steps_ = 1, pending_ = 0;
+  int accumulate_steps_ = 1;
   Buffer slots_[3];
   Buffer chunk_sums_;
   UpdateContext update_;

@@ -156,14 +156,19 @@ class ModelCheckpoint(Monitor):
     def require(self, names: Collection[str]) -> None:
         if self.save_best_only:  # else the monitor is not read
             super().require(names)
+        self._path(0, dict.fromkeys(names, 0.0))
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if not self.save_best_only or self.improved(logs):
-            try:
-                path = self.path.format(epoch=epoch, **logs)
-            except KeyError as error:
-                raise ValueError(f"ModelCheckpoint: path: {unknown('name', error.args[0], logs)}") from None
-            self.model.save(path)
+            self.model.save(self._path(epoch, logs))
+
+    def _path(self, epoch: int, logs: Logs) -> str:
+        try:
+            return self.path.format(epoch=epoch, **logs)
+        except KeyError as error:
+            raise ValueError(f"ModelCheckpoint: path: {unknown('name', error.args[0], logs)}") from None
+        except (IndexError, ValueError) as error:
+            raise ValueError(f"ModelCheckpoint: path: {error} in {self.path!r}") from None
 
 
 class ReduceLROnPlateau(Monitor):

@@ -13,8 +13,10 @@ from ranvier._checks import is_number
 Array = NDArray[Any]
 
 
-def as_arrays(value: Any, count: int, what: str) -> list[Array]:
+def as_arrays(value: Any, count: int, what: str, ndim: int | None = None) -> list[Array]:
     """``count`` arrays of equally many rows; ValueError that begins with ``what`` for anything else.
+
+    One may also stand alone in a list. ``ndim`` tells it from a list of one row, where that is known.
 
     >>> [array.shape for array in as_arrays([[1, 2], [3, 4]], 1, "x")]
     [(2, 2)]
@@ -22,6 +24,9 @@ def as_arrays(value: Any, count: int, what: str) -> list[Array]:
     if count > 1 and (not isinstance(value, list | tuple) or len(value) != count):
         got = f"{len(value)}" if isinstance(value, list | tuple) else type(value).__name__
         raise ValueError(f"{what}: expected a list of {count} arrays, got {got}")
+    if count == 1 and isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], np.ndarray):
+        wrapped = value[0].ndim > 1 and ndim in (None, value[0].ndim)
+        value = value[0] if wrapped else value
     arrays = []
     for item in value if count > 1 else (value,):
         try:

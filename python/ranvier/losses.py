@@ -41,7 +41,8 @@ class Loss:
         return record("row_scale", (weight,), shape=(None,))
 
     def __repr__(self) -> str:
-        arguments = (f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
+        names = (name for name in inspect.signature(type(self)).parameters if hasattr(self, name))
+        arguments = (f"{name}={getattr(self, name)!r}" for name in names)
         return f"{type(self).__name__}({', '.join(arguments)})"
 
 
@@ -108,7 +109,8 @@ class CrossEntropy(Loss):
 
     Logits are (batch, ..., classes). Targets are class labels, integers or floats with integral values of the logits'
     shape without the last axis, or probabilities t of the logits' shape. ``class_weight``: one weight w_c a class; as
-    in PyTorch the mean over labels is then sum_i l_i / sum_i w_(label of i), sample weights multiplied in.
+    in PyTorch the mean over labels is then sum_i l_i / sum_i w_(label of i), sample weights multiplied in. Rows of
+    probabilities count sum_c t_c w_c there, where PyTorch counts each row 1.
 
     >>> CrossEntropy(label_smoothing=0.1)
     CrossEntropy(label_smoothing=0.1, class_weight=None)

@@ -69,6 +69,8 @@ def r2(pred: Array, target: Array) -> float:
 
 def _difference(pred: Array, target: Array) -> NDArray[np.float64]:
     """pred - target in float64; a target (N,) counts as (N, 1) where pred is."""
+    if target.size != pred.size:
+        raise ValueError(f"expected targets of the outputs' shape {pred.shape}, got {target.shape}")
     difference: NDArray[np.float64] = pred.astype(np.float64) - target.reshape(pred.shape)
     return difference
 
@@ -81,6 +83,15 @@ _BY_NAME: dict[str, Metric] = {
     "mean_squared_error": mse,
     "r2": r2,
 }
+
+
+def is_ours(metric: Metric) -> bool:
+    """Whether it is one of this module.
+
+    >>> is_ours(mae), is_ours(max)
+    (True, False)
+    """
+    return getattr(metric, "func", metric) in _BY_NAME.values()
 
 
 def get(metric: Any, loss: Loss) -> tuple[str, Metric]:

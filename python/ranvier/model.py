@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -107,8 +108,8 @@ class Model(RecordedGraph):
             raise ValueError(f"compile: expected device 'cpu', got {device!r}")
         lookup("precision", precision, _PRECISIONS)
         dtype = self.dtype if dtype is None else lookup("dtype", _dtype_name(dtype), _DTYPES)
-        if not is_integer(accumulate_steps) or accumulate_steps < 1:
-            raise ValueError(f"compile: expected accumulate_steps >= 1, got {accumulate_steps!r}")
+        if not is_integer(accumulate_steps) or not 1 <= accumulate_steps < 1 << 31:
+            raise ValueError(f"compile: expected accumulate_steps of 1 to 2**31 - 1, got {accumulate_steps!r}")
         count = max(1, len(self.outputs))
         chosen = [losses.get(item) for item in loss] if isinstance(loss, list | tuple) else [losses.get(loss)] * count
         shares = [float(share) for share in loss_weights] if loss_weights is not None else [1.0] * count
@@ -119,6 +120,9 @@ class Model(RecordedGraph):
         if not isinstance(metrics, list | tuple):
             raise TypeError(f"compile: expected metrics in a list, such as ['accuracy'], got {metrics!r}")
         measures = [[metrics_table.get(metric, of_output) for metric in metrics] for of_output in chosen]
+        names = ["loss", *(name for name, _ in measures[0])]
+        if len(names) > len(set(names)):
+            raise ValueError(f"compile: metrics need names of their own, beside 'loss', got {names[1:]}")
         chosen_optimizer = optim.get(optimizer)
 
         self._optimizer, self.losses, self.metrics = chosen_optimizer, chosen, measures
@@ -175,11 +179,17 @@ class Model(RecordedGraph):
                 before = self._targets
                 if self._network_of_batch(x, y) is self._network and self._targets == before:
                     raise
-        return self._network_of_batch(x, y).train_step(x, y, sample_weight)
+        with self._first_data():
+            return self._network_of_batch(x, y).train_step(x, y, sample_weight)
+
+    def _first_data(self) -> AbstractContextManager[None]:
+        """For a call that may settle an input shape: data that it refuses do not."""
+        return nullcontext()
 
     def _network_of_batch(self, x: Any, y: Any) -> _core.Network:
         _ = self.optimizer  # compiled?
-        xs = as_arrays(x, max(len(self.inputs), 1), f"{self.title()}: x")
+        ndim = self.inputs[0].ndim if self.inputs else None
+        xs = as_arrays(x, max(len(self.inputs), 1), f"{self.title()}: x", ndim)
         return self._network_for(xs, as_arrays(y, max(len(self.outputs), 1), f"{self.title()}: y"))
 
     def fit(
@@ -238,14 +248,18 @@ class Model(RecordedGraph):
         if batch_size is not None:
             training.check_count("predict", "batch_size", batch_size)
         if self._network is None:
-            return self._network_of(x).predict(x, batch_size, out)
+            with self._first_data():
+                return self._network_of(x).predict(x, batch_size, out)
         return self._network.predict(x, batch_size, out)
 
     # --- explicit steps --------------------------------------------------------------------------
 
     def forward(self, x: Any, training: bool = False) -> Any:
         """The outputs for one batch. With ``training`` dropout acts, and all is kept that ``backward`` needs."""
-        return self._network_of(x).forward(x, training)
+        if self._network is None:
+            with self._first_data():
+                return self._network_of(x).forward(x, training)
+        return self._network.forward(x, training)
 
     def backward(self, dy: Any) -> Any:
         """From the gradient of the last ``forward(training=True)``'s output: add to ``gradients()``, return that of x.
@@ -289,8 +303,7 @@ class Model(RecordedGraph):
         """
         purpose = purpose or ("infer" if self._optimizer is None else "train")
         lookup("purpose", purpose, dict.fromkeys(("infer", "forward", "train", "evaluate")))
-        if not is_integer(batch_size) or batch_size < 1:
-            raise ValueError(f"plan: expected batch_size >= 1, got {batch_size!r}")
+        training.check_count("plan", "batch_size", batch_size)
         network = self.network
         if purpose in ("train", "evaluate") and self._targets is None:
             # No target has been seen: labels, where the loss takes them.
@@ -300,7 +313,9 @@ class Model(RecordedGraph):
 
     def profile(self, x: Any, y: Any, repeats: int = 20) -> None:
         """Print the plan of a training step with measured times and rates; nothing of the model changes."""
-        print(self._network_of_batch(x, y).profile(x, y, repeats))
+        training.check_count("profile", "repeats", repeats)
+        with self._first_data():
+            print(self._network_of_batch(x, y).profile(x, y, int(repeats)))
 
     # --- saving and copying ----------------------------------------------------------------------
 

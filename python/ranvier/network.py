@@ -26,6 +26,12 @@ class RecordedGraph(Layer):
             raise ValueError(f"{type(self).__name__}: expected a seed of 0 to 2**64 - 1 or None, got {seed!r}")
         self.seed = int.from_bytes(os.urandom(4)) if seed is None else int(seed)
         self.dtype = "float32"
+        self._optimizer: optim.Optimizer | None = None  # None: not compiled
+        self._accumulate_steps = 1
+        self._precision = "highest"
+        self._unlink()
+
+    def _unlink(self) -> None:
         self.inputs: tuple[Tensor, ...] = ()
         self.outputs: tuple[Tensor, ...] = ()
         self._leaves: tuple[Tensor, ...] = ()  # the inputs under the names that messages use
@@ -33,9 +39,6 @@ class RecordedGraph(Layer):
         self._by_name: dict[str, Parameter] = {}
         self._values: dict[Tensor, int] = {}  # numbers in the forward graph
         self._network: _core.Network | None = None
-        self._optimizer: optim.Optimizer | None = None  # None: not compiled
-        self._accumulate_steps = 1
-        self._precision = "highest"
         self._targets: list[str] | None = None  # kinds of the targets that the train graph is for
         self._train_step: Any = None  # the network's, once that graph is set
 

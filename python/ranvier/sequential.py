@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ranvier import _core
@@ -49,6 +50,20 @@ class Sequential(Model):
             for layer in self.layers:
                 y = layer(y)
         self._link(x, y)
+
+    def forget(self) -> None:
+        super().forget()
+        self._unlink()
+
+    @contextmanager
+    def _first_data(self) -> Iterator[None]:
+        fresh = [] if self.built else [self, *(layer for layer in self.layers if not layer.built)]
+        try:
+            yield
+        except (TypeError, ValueError):
+            for layer in fresh:
+                layer.forget()
+            raise
 
     def _network_of(self, x: Any) -> _core.Network:
         if not self.built and x is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranvier import _core
+from ranvier import _core, metrics
 from ranvier._checks import is_integer, is_number
 from ranvier.callbacks import Callback, Monitor
 from ranvier.data import Array, Rows, as_arrays, one_or_list
@@ -98,12 +98,13 @@ def fit(
         names = ["loss", *(name for name, _, _ in _measures(model))]
         for callback in watchers:
             callback.require([*names, *(f"val_{name}" for name in names if validation is not None)])
-    _open(model, "evaluate", train, batch_size)
-    if validation is not None:
-        try:
-            _open(model, "evaluate", validation, batch_size)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{validation.what}: {error}") from error
+    with model._first_data():
+        _check(model, train, batch_size)
+        if validation is not None:
+            try:
+                _check(model, validation, batch_size)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{validation.what}: {error}") from error
 
     first = model.history.epochs
     logs: dict[str, float] = {}
@@ -136,15 +137,18 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss and metrics without training; what ``Model.evaluate`` documents."""
     check_count("evaluate", "batch_size", batch_size)
-    return _pass(model, "evaluate", _rows(model, "evaluate", x, y, sample_weight), batch_size)
+    data = _rows(model, "evaluate", x, y, sample_weight)
+    with model._first_data():
+        _check(model, data, batch_size)
+    return _pass(model, "evaluate", data, batch_size)
 
 
 def check_count(function: str, name: str, number: Any) -> None:
     """A number of rows or epochs: TypeError for what is no integer, ValueError below 1."""
     if not is_integer(number):
         raise TypeError(f"{function}: expected {name} to be an integer, got {number!r}")
-    if number < 1:
-        raise ValueError(f"{function}: expected {name} >= 1, got {number}")
+    if not 1 <= number < 1 << 63:
+        raise ValueError(f"{function}: expected {name} >= 1{' and < 2**63' if number > 1 else ''}, got {number}")
 
 
 def _rows(model: Model, what: str, x: Any, y: Any, sample_weight: ArrayLike | None = None) -> Rows:
@@ -152,7 +156,7 @@ def _rows(model: Model, what: str, x: Any, y: Any, sample_weight: ArrayLike | No
     # Models without an input shape take one from their first data, and such models have one input and one output.
     return Rows(
         what,
-        as_arrays(x, max(len(model.inputs), 1), f"{what}: x"),
+        as_arrays(x, max(len(model.inputs), 1), f"{what}: x", model.inputs[0].ndim if model.inputs else None),
         as_arrays(y, max(len(model.outputs), 1), f"{what}: y"),
         weight,
     )
@@ -182,11 +186,28 @@ def _pass(
     logs = {"loss": run.loss}
     if predictions is not None:
         for name, measure, output in _measures(model):
-            value = measure(predictions[output], data.y[output])
-            if not is_number(value):
-                raise TypeError(f"metric {name}: expected a number, got {value!r:.80}")
-            logs[name] = float(value)
+            logs[name] = _measured(name, measure, predictions[output], data.y[output])
     return logs
+
+
+def _check(model: Model, data: Rows, batch_size: int) -> None:
+    """TypeError or ValueError where a pass over the data would fail; a metric of the user's own is not asked."""
+    _open(model, "evaluate", data, batch_size)
+    for name, measure, output in _measures(model):
+        if metrics.is_ours(measure):
+            row = np.zeros((1, *_sample(model.outputs[output])), model.dtype)
+            try:
+                _measured(name, measure, row, data.y[output][:1])
+            except ValueError as error:
+                raise ValueError(f"metric {name}: {error}") from error
+
+
+def _measured(name: str, measure: Metric, pred: Array, target: Array) -> float:
+    """The metric's value; a target (N,) counts as (N, 1) where the outputs are, as in the losses."""
+    value = measure(pred, target.reshape(pred.shape) if target.size == pred.size else target)
+    if not is_number(value):
+        raise TypeError(f"metric {name}: expected a number, got {value!r:.80}")
+    return float(value)
 
 
 def _measures(model: Model) -> list[tuple[str, Metric, int]]:

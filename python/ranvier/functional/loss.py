@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ranvier import _core
+from ranvier._checks import is_number
 from ranvier.tensor import Tensor, record
 
 
@@ -46,8 +47,8 @@ def huber(
     >>> huber([[0.5, -3.0]], [[0.0, 0.0]])
     1.3125
     """
-    if not delta > 0:
-        raise ValueError(f"huber: delta must be > 0, got {delta}")
+    if not (is_number(delta) and delta > 0):
+        raise ValueError(f"huber: delta must be > 0, got {delta!r}")
     return _loss("huber", pred, target, weight, reduction, with_grad, {"delta": float(delta)})
 
 
@@ -82,7 +83,8 @@ def cross_entropy(
     """l = -sum_c w_c q_c log softmax(logits)_c over the last axis, q = (1 - s) target + s / C, s = label_smoothing.
 
     logits (N, C); target: class labels (N,), integers or integral floats in [0, C), or probabilities (N, C), one-hot
-    or soft. ``class_weight``: w_c, C numbers; the mean then divides by the labels' weights too, as in PyTorch.
+    or soft. ``class_weight``: w_c, C numbers; the mean then divides by the labels' weights too, as in PyTorch, and by
+    sum_c target_c w_c of each row of probabilities, where PyTorch divides by the number of rows.
 
     Raises ValueError for labels out of range or fractional.
 

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranvier._checks import is_number
+from ranvier._checks import is_integer, is_number
 from ranvier.functional._apply import Value, apply
 from ranvier.tensor import Array, Tensor, format_shape
 
@@ -219,7 +219,11 @@ def dropout(
         return apply("dropout", (x,), {"rate": float(rate), "layer": 0}, out) if rate else x
     if seed is None:
         raise TypeError("dropout: arrays need seed=")
-    attributes = {"rate": float(rate), "seed": seed, "step": step, "layer": layer}
+    for name, number, bits in (("seed", seed, 64), ("step", step, 32), ("layer", layer, 32)):
+        if not is_integer(number) or not 0 <= number < 1 << bits:
+            raise ValueError(f"dropout: expected {name} of 0 to 2**{bits} - 1, got {number!r}")
+    signed = int(seed) - (seed >> 63 << 64)  # the same 64 bits
+    attributes = {"rate": float(rate), "seed": signed, "step": int(step), "layer": int(layer)}
     return apply("dropout", (x,), attributes, out)
 
 
