@@ -67,3 +67,20 @@ def test_input_gradient_is_that_of_finite_differences(data):
         moved[1][i, j] -= h
         up, down = (F.mse(model.forward(m), y) for m in moved)
         assert dx[i, j] == pytest.approx((up - down) / (2 * h), abs=1e-8)
+
+
+def test_explicit_steps_end_an_accumulation(data):
+    """``zero_grad`` forgets the batches that wait for others, ``step`` has used them."""
+    x, y = data
+    fresh, zeroed, stepped = (small(accumulate_steps=2, optimizer="sgd") for _ in range(3))
+    zeroed.train_step(x[:5], y[:5])
+    zeroed.zero_grad()
+    stepped.train_step(x[:5], y[:5])
+    stepped.step()
+    stepped.set_parameters(fresh.parameters())
+    for it in (fresh, zeroed, stepped):
+        it.train_step(x[5:9], y[5:9])
+        it.train_step(x[9:], y[9:])
+    for name, value in fresh.parameters().items():
+        np.testing.assert_array_equal(zeroed.parameters()[name], value)
+        np.testing.assert_array_equal(stepped.parameters()[name], value)

@@ -183,3 +183,47 @@ def test_class_weights_of_another_length() -> None:
     model = identity_model(rv.CrossEntropy(class_weight=[1.0, 2.0]))
     with pytest.raises(ValueError, match="class_weight of 5 classes, got 2"):
         model.train_step(np.zeros((2, OUTPUTS)), [0, 1])
+
+
+@pytest.mark.parametrize("name", ["root", "square", "product"])
+def test_losses_of_a_loss(name: str, rng: np.random.Generator) -> None:
+    """A function of a loss: its gradient comes after the loss, not with it."""
+    functions: dict[str, Any] = {
+        "root": lambda p, t: F.sqrt(F.mse(p, t, reduction="none")),
+        "square": lambda p, t: F.mse(p, t, reduction="none") ** 2.0,
+        "product": lambda p, t: F.mse(p, t, reduction="none") * F.mae(p, t, reduction="none"),
+    }
+    pred, y = rng.standard_normal((ROWS, OUTPUTS)), rng.standard_normal((ROWS, OUTPUTS))
+    error = pred - y
+    mse, mae = (error**2).mean(axis=1, keepdims=True), np.abs(error).mean(axis=1, keepdims=True)
+    dmse, dmae = 2 * error / OUTPUTS, np.sign(error) / OUTPUTS
+    rows, drows = {
+        "root": (np.sqrt(mse), dmse / (2 * np.sqrt(mse))),
+        "square": (mse**2, 2 * mse * dmse),
+        "product": (mse * mae, dmse * mae + mse * dmae),
+    }[name]
+    assert_loss(functions[name], pred, y, (rows.mean(), drows / ROWS))
+
+
+class LabelAsNumber(rv.CrossEntropy):
+    def rows(self, pred: Any, target: Any) -> Any:
+        return super().rows(pred, target) * (target + 1.0)
+
+
+class TwoClassCounts(rv.CrossEntropy):
+    """Labels index the outputs of each of its parts."""
+
+    def rows(self, pred: Any, target: Any) -> Any:
+        return super().rows(pred[:, :2], target) + super().rows(pred, target)
+
+
+def test_labels_are_no_numbers_of_a_graph() -> None:
+    with pytest.raises(ValueError, match="add does not take class labels"):
+        identity_model(LabelAsNumber()).train_step(np.eye(OUTPUTS), np.arange(OUTPUTS))
+
+
+def test_labels_fit_every_loss_that_reads_them() -> None:
+    model = identity_model(TwoClassCounts())
+    with pytest.raises(ValueError, match=r"expected labels 0 to 1 .*got 2 in row 2"):
+        model.train_step(np.eye(OUTPUTS), np.arange(OUTPUTS))
+    assert model.train_step(np.eye(OUTPUTS), np.arange(OUTPUTS) % 2) > 0

@@ -106,3 +106,29 @@ def test_plan_says_what_runs():
     model = small()
     assert "dense" in str(model.plan())
     assert model.plan(batch_size=7, purpose="infer").peak_bytes > 0
+
+
+def test_looking_at_a_plan_changes_no_run():
+    model = rv.Sequential([rv.Dense(64), rv.Dense(2)], input_shape=(4,), seed=0)
+    before = model.plan(8, "infer").peak_bytes
+    assert model.plan(200_000, "infer").peak_bytes > 1000 * before
+    assert model.plan(8, "infer").peak_bytes == before
+    with pytest.raises(ValueError, match=r"expected a batch that memory can hold, got 4611686018427387904 rows of"):
+        model.plan(2**62, "infer")
+    assert model.predict(np.ones((3000, 4))).shape == (3000, 2)
+
+
+def test_a_plan_says_where_threads_meet():
+    model = rv.Sequential([rv.Dense(64, activation="relu"), rv.Dense(64), rv.Dense(3)], input_shape=(200,), seed=0)
+    model.compile(loss="cross_entropy")
+    before = rv.num_threads()
+    try:
+        for threads, rows in ((1, 64), (3, 64), (3, 8)):  # few rows are one block: each step then splits as suits it
+            rv.set_num_threads(threads)
+            plan = model.plan(rows)
+            text, barriers = str(plan), sum(step["barrier"] for step in plan.steps())
+            assert text.count("  barrier  ") - 1 == plan.barriers == barriers
+            assert f"{barriers} barrier{'s' * (barriers != 1)} between steps" in text
+            assert barriers == (0 if threads == 1 else 1 if rows == 64 else len(plan.steps()) - 1)
+    finally:
+        rv.set_num_threads(before)

@@ -98,6 +98,7 @@ py::object run(py::handle, Arguments given) {
   const std::vector<Type>& types = prepared->step.output_types;
   List<py::object> results(types.size()), written(types.size());
   List<std::byte*> outputs(types.size());
+  double work = prepared->flops;
   for (std::size_t i = 0; i < types.size(); ++i) {
     py::object out = py::reinterpret_borrow<py::object>(given[3]);
     if (types.size() > 1 && !out.is_none()) out = out[py::int_(i)];
@@ -110,12 +111,13 @@ py::object run(py::handle, Arguments given) {
       aside = aside || (overlap(result, in.view) && !in_place_ok(op, inputs.dtype, result, in));
     }
     const py::array to = aside ? new_array(inputs.dtype, types[i].dims) : result;
+    work = std::max(work, static_cast<double>(to.size()));  // moving counts as no operation
     outputs[i] = data_of(to);
     written[i] = to;
     results[i] = std::move(result);
   }
   {
-    const MaybeReleased released(prepared->flops);
+    const MaybeReleased released(work);
     execute(*prepared, inputs.operands, outputs);
   }
   for (std::size_t i = 0; i < results.size(); ++i) {
@@ -299,9 +301,7 @@ py::object optimizer_step(py::handle, Arguments given) {
   for (int k = 0; k < 3; ++k) {
     if (used[k] && !places[k]) throw ValueError("optimiser state: an array is missing");
   }
-  cpu::Update update = settings.numbers;
-  update.set_step(settings.rule, step);
-  if (settings.clip_value > 0) update.clip_value = settings.clip_value;
+  const cpu::Update update = settings.at_step(step);
   const auto update_share = dtype == DType::f64 ? update_range<double> : update_range<float>;
   {
     const double flops = update_flops(p.size());

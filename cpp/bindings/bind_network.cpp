@@ -289,19 +289,17 @@ struct PrintedPlan {
     std::vector<py::dict> list;
     for (std::size_t i = 0; i < program->plan().steps.size(); ++i) {
       const PlannedStep& s = program->plan().steps[i];
-      bool batched = false;
       py::list operands;
       for (const auto* types : {&s.input_types, &s.output_types}) {
         for (const Type& t : *types) operands.append(shape_to(t));
       }
-      for (const Type& t : s.input_types) batched = batched || t.batched;
       py::dict step;
       step["op"] = s.node.op->name;
       step["scope"] = s.node.scope;
       step["operands"] = operands;
-      step["split"] = s.rows ? "rows" : "own";
-      step["barrier"] = s.barrier;
-      step["flops"] = s.flops * static_cast<double>(batched ? rows : 1);
+      step["split"] = program->split(i, rows);
+      step["barrier"] = program->barrier(i, rows);
+      step["flops"] = s.flops_of(rows);
       step["bytes"] = program->bytes(i, rows);
       step["fused"] = s.node.attributes.text("activation", "");
       step["path"] = program->path(i, rows);
@@ -347,12 +345,8 @@ void bind_network(py::module_& m) {
       .def_property_readonly("loss", &Epoch::loss);
 
   py::class_<PrintedPlan>(m, "Plan")
-      .def_property_readonly("peak_bytes",
-                             [](const PrintedPlan& p) {
-                               return p.program->plan().arena_bytes +
-                                      static_cast<std::int64_t>(p.program->scratch_bytes());
-                             })
-      .def_property_readonly("barriers", [](const PrintedPlan& p) { return p.program->plan().barriers; })
+      .def_property_readonly("peak_bytes", [](const PrintedPlan& p) { return p.program->peak_bytes(p.rows); })
+      .def_property_readonly("barriers", [](const PrintedPlan& p) { return p.program->barriers(p.rows); })
       .def("steps", &PrintedPlan::steps)
       .def("__str__", &PrintedPlan::text);
 
@@ -428,7 +422,7 @@ void bind_network(py::module_& m) {
           "plan",
           [](Network& n, const std::string& purpose, std::int64_t rows) {
             if (rows < 1) throw ValueError(concat("batch_size: expected >= 1, got ", rows));
-            return PrintedPlan{n.program(purpose_named(purpose), rows), purpose, rows};
+            return PrintedPlan{n.program(purpose_named(purpose), rows, nullptr, /*keep=*/false), purpose, rows};
           },
           py::arg("purpose"), py::arg("rows"))
       .def(

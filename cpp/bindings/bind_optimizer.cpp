@@ -48,7 +48,7 @@ std::shared_ptr<OptimizerSettings> make(const std::string& rule, double lr, cons
   const auto found = std::find(kOptimizerNames.begin(), kOptimizerNames.end(), rule);
   if (found == kOptimizerNames.end()) throw ValueError(concat("no optimiser rule is called '", rule, "'"));
   settings->rule = static_cast<Optimizer>(found - kOptimizerNames.begin());
-  settings->numbers.lr = lr;
+  settings->lr = lr;
   for (const auto& [key, value] : numbers) {
     const auto name = key.cast<std::string>();
     const auto* number =
@@ -65,11 +65,11 @@ void bind_optimizer(py::module_& m) {
   py::class_<OptimizerSettings, std::shared_ptr<OptimizerSettings>>(m, "Optimizer")
       .def(py::init(&make), py::arg("rule"), py::arg("lr"))
       .def_property(
-          "lr", [](const OptimizerSettings& o) { return o.numbers.lr; },
+          "lr", [](const OptimizerSettings& o) { return o.lr.load(); },
           [](OptimizerSettings& o, py::handle given) {
             const double lr = number_from(given, "lr");
             if (!(lr >= 0) || lr > 1e30) throw ValueError(concat("lr: expected a finite rate >= 0, got ", lr));
-            o.numbers.lr = lr;
+            o.lr = lr;
           })
       .def_property_readonly(
           "rule",

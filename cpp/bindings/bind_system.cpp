@@ -28,6 +28,7 @@ double unit(std::uint32_t high, std::uint32_t low) {
 py::array_t<double> random_uniform(std::int64_t count, std::uint64_t seed, std::uint64_t stream) {
   py::array_t<double> out(count);
   double* to = out.mutable_data();
+  const MaybeReleased released(10. * static_cast<double>(count));
   for (std::int64_t i = 0; i < count; ++i) {
     const PhiloxBlock bits = draw(seed, stream, static_cast<std::uint64_t>(i / 2));
     to[i] = i % 2 ? unit(bits[2], bits[3]) : unit(bits[0], bits[1]);
@@ -39,6 +40,7 @@ py::array_t<double> random_uniform(std::int64_t count, std::uint64_t seed, std::
 py::array_t<double> random_normal(std::int64_t count, std::uint64_t seed, std::uint64_t stream) {
   py::array_t<double> out(count);
   double* to = out.mutable_data();
+  const MaybeReleased released(10. * static_cast<double>(count));
   for (std::int64_t i = 0; i < count; i += 2) {
     const PhiloxBlock bits = draw(seed, stream, static_cast<std::uint64_t>(i / 2));
     const double radius = std::sqrt(-2 * std::log(1 - unit(bits[0], bits[1])));
@@ -54,6 +56,7 @@ py::array_t<double> random_normal(std::int64_t count, std::uint64_t seed, std::u
 py::array_t<std::int64_t> epoch_order(std::int64_t rows, std::uint64_t seed, std::uint64_t epoch) {
   py::array_t<std::int64_t> out(rows);
   std::int64_t* order = out.mutable_data();
+  const MaybeReleased released(10. * static_cast<double>(rows));
   std::iota(order, order + rows, 0);
   constexpr std::uint64_t kOrderStream = std::uint64_t{1} << 63;  // apart from the layers' streams
   PhiloxBlock bits;

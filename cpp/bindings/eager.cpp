@@ -45,8 +45,7 @@ std::shared_ptr<const Prepared> prepare(const Op& op, const Attributes& attribut
   int slot = Slots{}.count;
   for (std::size_t i = 0; i < step.input_types.size(); ++i) step.inputs.push_back({slot++, 0});
   for (std::size_t i = 0; i < step.output_types.size(); ++i) step.outputs.push_back({slot++, 0});
-  for (const Type& t : step.output_types) made->flops += static_cast<double>(t.count());
-  if (op.cost) made->flops = op.cost(call, step.output_types);
+  made->flops = cost_of(call, step.output_types);
   if (!op.alias) {
     Plan plan;
     plan.request.dtype = dtype;

@@ -14,11 +14,4 @@ constexpr const char* name_of(DType dtype) {
   return dtype == DType::f32 ? "float32" : dtype == DType::f64 ? "float64" : "int32";
 }
 
-template <class T>
-inline constexpr DType dtype_of = DType::f32;
-template <>
-inline constexpr DType dtype_of<double> = DType::f64;
-template <>
-inline constexpr DType dtype_of<std::int32_t> = DType::i32;
-
 }  // namespace ranvier

@@ -14,7 +14,7 @@ Interface::Input target_of(const Graph& g, ValueId id) {
   Interface::Input target{value.type, value.name, std::int64_t{1} << 31};
   for (const Node& node : g.nodes) {
     if (node.inputs.size() < 2 || node.inputs[1] != id) continue;
-    if (node.op->name == "cross_entropy") target.classes = g.type(node.inputs[0]).dims.back();
+    if (node.op->name == "cross_entropy") target.classes = std::min(target.classes, g.type(node.inputs[0]).dims.back());
     if (node.op->name.starts_with("binary_cross_entropy")) target.probability = true;
   }
   return target;
@@ -46,7 +46,7 @@ Interface::Interface(Graph given, DType dtype) : graph(std::move(given)), dtype(
     std::vector<Type> types, made;
     for (const ValueId id : node.outputs) made.push_back(graph.type(id));
     const Call call = graph.call(node, types);
-    flops_per_row += node.op->cost ? node.op->cost(call, made) : static_cast<double>(made[0].count());
+    flops_per_row += cost_of(call, made);
   }
   // An arena of about a megabyte stays in L2.
   constexpr std::int64_t kArena = std::int64_t{1} << 20;

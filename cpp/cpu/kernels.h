@@ -31,7 +31,7 @@ struct Finish {
   void (*run)(const Finish&, T* c, std::int64_t row, std::int64_t col, std::int64_t n);
   void (*unary)(std::int64_t n, const T* x, T* y, T alpha);                             // forward: c = f(c)
   void (*unary_backward)(std::int64_t n, const T* dy, const T* saved, T* dx, T alpha);  // or c = c * f'(saved)
-  T* saved;  // forward: z is stored here first (null: not wanted); backward: read from here
+  T* saved;  // forward: z, or y, is stored here (null: not wanted); backward: read from here
   std::int64_t ld_saved;
   T alpha;
 
@@ -54,7 +54,7 @@ inline std::int64_t packed_size(std::int64_t K, std::int64_t N) {
   return K * ((N + kPanelGranule - 1) / kPanelGranule * kPanelGranule);
 }
 
-// C (M, N) = A (M, K) B (K, N), + bias (N), + C if accumulate, max(0, .) if relu, then finish.
+// C (M, N) = A (M, K) B (K, N), + bias (N), max(0, .) if relu, then finish.
 // Element strides: A(i, k) = a[i * a_row + k * a_col], B(k, j) = b[k * b_row + j * b_col], C(i, j) = c[i * ldc + j].
 // In practice one of a's strides is 1 and one of b's is 1: Y = X W (a_col, b_col = 1), dX = dY W^T (a_col, b_row = 1),
 // dW = X^T dY (a_row, b_col = 1). K = 0 gives zeros (before bias). A chunk of k alone gives the sum that it has in
@@ -69,7 +69,6 @@ struct Product {
   T* c;
   std::int64_t ldc;
   const T* bias = nullptr;
-  bool accumulate = false;
   bool relu = false;
   const Finish<T>* finish = nullptr;
   // b is where pack_b put the panel of column 0; the strides of B are not read. Columns [j, j + N) of a larger B are
@@ -92,7 +91,7 @@ struct CrossEntropy {
 // The scalars of one optimiser step, set_step the last; kernels round what they need to T once. Updates are PyTorch's,
 // formula by formula.
 struct Update {
-  double lr;
+  double lr = 0;
   double grad_scale = 1;  // 1 / accumulated batches, times the clipping by global norm
   double clip_value = std::numeric_limits<double>::infinity();  // after grad_scale
   double weight_decay = 0;
@@ -137,8 +136,8 @@ struct Kernels {
   // Panels [first, last) of B (K, N), which has these strides, to their places in out (packed_size(K, N) elements).
   void (*pack_b)(std::int64_t K, std::int64_t N, const T* b, std::int64_t b_row, std::int64_t b_col, std::int64_t first,
                  std::int64_t last, T* out);
-  // out (N) [+]= sum over i of x (M, N): the product with a row of ones.
-  void (*column_sum)(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out, bool accumulate);
+  // out (N) = sum over i of x (M, N): the product with a row of ones.
+  void (*column_sum)(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out);
 
   // --- elementwise.h; in place (y == x, dx == dy, out == a or b) is allowed.
   using UnaryKernel = void (*)(std::int64_t n, const T* x, T* y, T alpha);

@@ -15,6 +15,14 @@ int slots_of(const OptimizerSettings& o, bool used[3]) {
   return used[0] + used[1] + used[2];
 }
 
+Update OptimizerSettings::at_step(std::int64_t step) const {
+  Update u = numbers;
+  u.lr = lr;
+  u.set_step(rule, step);
+  if (clip_value > 0) u.clip_value = clip_value;
+  return u;
+}
+
 Network::Network(std::vector<Parameter> parameters, std::uint64_t seed)
     : parameters_(std::move(parameters)),
       dtype_(parameters_.empty() ? DType::f32 : parameters_[0].store->dtype()),
@@ -46,6 +54,10 @@ Network::Network(std::vector<Parameter> parameters, std::uint64_t seed)
   std::sort(lock_order_.begin(), lock_order_.end(), std::less<>());
   gradients_ = Buffer(static_cast<std::size_t>(at));
   gradients_.clear();
+  std::int64_t chunks = 0;
+  for (const UpdateRange& range : update_.ranges) chunks += (range.count + kSumChunk - 1) / kSumChunk;
+  chunk_sums_ = Buffer(static_cast<std::size_t>(chunks) * sizeof(double));
+  update_.chunk_sums = chunk_sums_.as<double>();
 }
 
 namespace {
@@ -85,33 +97,30 @@ std::shared_ptr<const Interface> Network::interface(Purpose purpose) const {
 
 void Network::set_optimizer(std::shared_ptr<const OptimizerSettings> optimizer, int accumulate_steps) {
   const std::lock_guard lock(state_mutex_);
-  optimizer_ = std::move(optimizer);
-  {
-    const std::lock_guard plans(plans_mutex_);  // they know how much state an update streams
-    plans_[index(Purpose::train)].reset();
-    plans_[index(Purpose::update)].reset();
+  bool used[3];
+  slots_of(*optimizer, used);
+  Buffer slots[3];  // all that may not be had before anything changes
+  for (int k = 0; k < 3; ++k) {
+    slots[k] = Buffer(used[k] ? gradients_.size() : 0);
+    slots[k].clear();
   }
+  if (optimizer->rule == Optimizer::adagrad && optimizer->initial_accumulator != 0) {
+    const std::size_t n = slots[0].size() / ranvier::size_of(dtype_);
+    if (dtype_ == DType::f64) std::fill_n(slots[0].as<double>(), n, optimizer->initial_accumulator);
+    if (dtype_ == DType::f32) std::fill_n(slots[0].as<float>(), n, static_cast<float>(optimizer->initial_accumulator));
+  }
+  for (int k = 0; k < 3; ++k) {
+    slots_[k] = std::move(slots[k]);
+    update_.slots[k] = slots_[k].data();
+  }
+  update_.rule = optimizer->rule;
   accumulate_steps_ = accumulate_steps;
   pending = 0;
   updates = 0;
-  bool used[3];
-  slots_of(*optimizer_, used);
-  for (int k = 0; k < 3; ++k) {
-    slots_[k] = Buffer(used[k] ? gradients_.size() : 0);
-    slots_[k].clear();
-    update_.slots[k] = slots_[k].data();
-  }
-  if (optimizer_->rule == Optimizer::adagrad && optimizer_->initial_accumulator != 0) {
-    const std::size_t n = slots_[0].size() / ranvier::size_of(dtype_);
-    if (dtype_ == DType::f64) std::fill_n(slots_[0].as<double>(), n, optimizer_->initial_accumulator);
-    if (dtype_ == DType::f32)
-      std::fill_n(slots_[0].as<float>(), n, static_cast<float>(optimizer_->initial_accumulator));
-  }
-  std::int64_t chunks = 0;
-  for (const UpdateRange& range : update_.ranges) chunks += (range.count + kSumChunk - 1) / kSumChunk;
-  chunk_sums_ = Buffer(static_cast<std::size_t>(chunks) * sizeof(double));
-  update_.chunk_sums = chunk_sums_.as<double>();
-  update_.rule = optimizer_->rule;
+  const std::lock_guard plans(plans_mutex_);  // they know how much state an update streams
+  optimizer_ = std::move(optimizer);
+  plans_[index(Purpose::train)].reset();
+  plans_[index(Purpose::update)].reset();
 }
 
 void Network::set_precision(Precision precision) {
@@ -142,13 +151,14 @@ PlanRequest Network::request(Purpose purpose, std::int64_t capacity) const {
   return r;
 }
 
-std::shared_ptr<const Program> Network::program(Purpose purpose, std::int64_t rows, const Interface* checked) {
+std::shared_ptr<const Program> Network::program(Purpose purpose, std::int64_t rows, const Interface* checked,
+                                                bool keep) {
   const std::lock_guard lock(plans_mutex_);
   const Interface* current = interfaces_[graph_index(purpose)].get();
   if (checked && checked != current) {
     throw std::runtime_error("another thread has given the model another graph during this call");
   }
-  std::shared_ptr<const Program>& program = plans_[index(purpose)];
+  std::shared_ptr<const Program> program = plans_[index(purpose)];
   if (!program || program->plan().request.capacity < rows) {
     // One plan a purpose, for up to so many rows: the last partial batch or a single row never makes another.
     const auto wanted = static_cast<std::uint64_t>(std::max<std::int64_t>(rows, 1));
@@ -158,6 +168,7 @@ std::shared_ptr<const Program> Network::program(Purpose purpose, std::int64_t ro
       throw std::runtime_error("the network has no graph for this purpose yet");
     }
     program = std::make_shared<Program>(make_plan(current ? current->graph : Graph(), request(purpose, capacity)));
+    if (keep) plans_[index(purpose)] = program;
   }
   return program;
 }
@@ -235,10 +246,8 @@ void Network::predict(const Feed& feed, std::int64_t rows, std::int64_t block, s
 
 void Network::prepare_update(double grad_scale) {
   if (!optimizer_) throw std::runtime_error("the network has no optimiser yet");
-  update_.numbers = optimizer_->numbers;
+  update_.numbers = optimizer_->at_step(updates + 1);
   update_.numbers.grad_scale = grad_scale;
-  update_.numbers.set_step(update_.rule, updates + 1);
-  if (optimizer_->clip_value > 0) update_.numbers.clip_value = optimizer_->clip_value;
   update_.clip_norm = optimizer_->clip_norm;
 }
 

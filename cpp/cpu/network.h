@@ -24,10 +24,13 @@ struct Parameter {
 
 struct OptimizerSettings {
   Optimizer rule;
-  Update numbers;                        // lr and the rule's own; the scalars of a step are filled in when it runs
+  std::atomic<double> lr;                // may be set while a step runs
+  Update numbers{};                      // the rule's own
   double clip_norm = 0, clip_value = 0;  // 0: none
   bool centered = false;
   double initial_accumulator = 0;
+
+  Update at_step(std::int64_t step) const;
 };
 int slots_of(const OptimizerSettings&, bool used[3]);  // which of the three slots a rule has, and how many
 
@@ -40,7 +43,6 @@ class Network {
   Network(std::vector<Parameter> parameters, std::uint64_t seed);
 
   DType dtype() const { return dtype_; }
-  std::size_t parameter_count() const { return parameters_.size(); }
   void set_graph(Purpose, Graph);  // infer, forward, train or evaluate
   // RuntimeError where the purpose has no graph yet. A feed brings the one that it was checked by: where another thread
   // has set another graph since, the call that is given the feed is a RuntimeError.
@@ -74,7 +76,9 @@ class Network {
   std::atomic<int> pending = 0;                 // batches whose gradients are summed, and wait for others
 
   // For up to so many rows; with checked (null: any) RuntimeError where the graph is not of this interface any more.
-  std::shared_ptr<const Program> program(Purpose, std::int64_t rows, const Interface* checked = nullptr);
+  // keep: for the runs to come, whose workspaces will have room for as many.
+  std::shared_ptr<const Program> program(Purpose, std::int64_t rows, const Interface* checked = nullptr,
+                                         bool keep = true);
   // Times each step of the train plan on copies of the state; returns the printed plan.
   std::string profile(const Feed&, std::int64_t rows, std::int64_t repeats);
 

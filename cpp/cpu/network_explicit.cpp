@@ -10,11 +10,13 @@ void Network::step() {
   const std::lock_guard state(state_mutex_);
   const StoreLocks locks(lock_order_, true);
   update(1);
+  pending = 0;
 }
 
 void Network::zero_grad() {
   const std::lock_guard state(state_mutex_);
   gradients_.clear();
+  pending = 0;
 }
 
 void Network::forward(const Feed& feed, std::int64_t rows, std::span<std::byte* const> outputs) {

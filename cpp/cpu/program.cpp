@@ -218,13 +218,24 @@ void Program::run_phases(Workspace& workspace, const Frame& frame, std::size_t f
 
 double Program::bytes(std::size_t i, std::int64_t rows) const {
   const PlannedStep& step = plan_.steps[i];
-  double elements = 0;
-  const auto add = [&](const std::vector<Type>& types) {
-    for (const Type& t : types) elements += static_cast<double>(t.count() * (t.batched ? rows : 1));
-  };
-  add(step.input_types);
-  add(step.output_types);
-  return elements * static_cast<double>(size_of(plan_.request.dtype));
+  double bytes = 0;
+  for (const auto* types : {&step.input_types, &step.output_types})
+    for (const Type& t : *types) bytes += static_cast<double>(bytes_of(t, plan_.request.dtype, rows));
+  return bytes;
+}
+
+bool Program::barrier(std::size_t i, std::int64_t rows) const {
+  return threads(rows) > 1 && i > 0 && (meets(rows) || plan_.steps[i].barrier);
+}
+
+int Program::barriers(std::int64_t rows) const {
+  int count = 0;
+  for (std::size_t i = 0; i < plan_.steps.size(); ++i) count += barrier(i, rows);
+  return count;
+}
+
+const char* Program::split(std::size_t i, std::int64_t rows) const {
+  return !plan_.steps[i].rows ? "own" : threads(rows) > 1 && meets(rows) ? "any" : "rows";
 }
 
 namespace {
@@ -254,8 +265,7 @@ std::string_view runs_as(const PlanRequest& request) {
 }  // namespace
 
 std::string Program::print(const std::string& title, std::int64_t rows, const double* nanoseconds) const {
-  const int threads = this->threads(rows);
-  const bool meet = meets(rows) && threads > 1;
+  const int threads = this->threads(rows), barriers = this->barriers(rows);
   std::vector<std::vector<std::string>> lines{
       {"step", "layer", "shapes", "split", "barrier", "path", "flops", "bytes"}};
   if (nanoseconds) lines[0].insert(lines[0].end(), {"us", "GFLOP/s", "GB/s"});
@@ -271,14 +281,9 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
     for (const Type& t : s.input_types) shapes += update ? "" : to_string(t) + " ";
     for (const Type& t : s.output_types)
       shapes += update ? "" : (&t == s.output_types.data() ? "-> " : " ") + to_string(t);
-    bool batched = false;
-    for (const Type& t : s.input_types) batched = batched || t.batched;
-    const double flops = s.flops * static_cast<double>(batched ? rows : 1), moved = bytes(i, rows);
-    lines.push_back({name, s.node.scope, shapes,
-                     !s.rows ? "own"
-                     : meet  ? "any"
-                             : "rows",
-                     s.barrier || (meet && i > 0) ? "barrier" : "", path(i, rows), number(flops), number(moved)});
+    const double flops = s.flops_of(rows), moved = bytes(i, rows);
+    lines.push_back({name, s.node.scope, shapes, split(i, rows), barrier(i, rows) ? "barrier" : "", path(i, rows),
+                     number(flops), number(moved)});
     if (nanoseconds) {
       const double ns = std::max(nanoseconds[i], 1e-3);
       total += ns;
@@ -290,22 +295,19 @@ std::string Program::print(const std::string& title, std::int64_t rows, const do
   for (const auto& cells : lines) {
     for (std::size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], cells[c].size());
   }
-  const std::size_t barriers = threads == 1 ? 0
-                               : meet       ? plan_.steps.size() - 1
-                                            : static_cast<std::size_t>(plan_.barriers);
-  std::string text = concat(
-      title, ", ", rows, rows == 1 ? " row, " : " rows, ", name_of(plan_.request.dtype), " (precision ",
-      runs_as(plan_.request), "), ", table().isa, ", ", TeamTrial::is_held(threads, plan_.flops(rows)) ? "1 or " : "",
-      threads, threads == 1 ? " thread" : " threads", ", ", barriers, barriers == 1 ? " barrier\n" : " barriers\n");
+  const bool either = !nanoseconds && TeamTrial::is_held(threads, plan_.flops(rows));
+  std::string text = concat(title, ", ", rows, rows == 1 ? " row, " : " rows, ", name_of(plan_.request.dtype),
+                            " (precision ", runs_as(plan_.request), "), ", table().isa, ", ", either ? "1 or " : "",
+                            threads, threads == 1 ? " thread, " : " threads, ", barriers,
+                            barriers == 1 ? " barrier" : " barriers", " between steps\n");
   for (const auto& cells : lines) text += row_of(cells, widths);
-  text += concat(
-      "arena ", number(static_cast<double>(plan_.arena_bytes) / 1024, "%.1f"), " KiB for up to ",
-      plan_.request.capacity, " rows, scratch ", number(static_cast<double>(scratch_bytes_) / 1024, "%.1f"),
-      " KiB a thread, ",
-      shared_bytes_ + packed_bytes_ == 0
-          ? ""
-          : number(static_cast<double>(shared_bytes_ + packed_bytes_) / 1024, "%.1f") + " KiB of packed operands, ",
-      number(plan_.flops(rows)), " flops");
+  text += concat("arena ", number(static_cast<double>(plan_.arena_bytes) / 1024, "%.1f"), " KiB for up to ",
+                 plan_.request.capacity, " rows, scratch ", number(static_cast<double>(scratch_bytes_) / 1024, "%.1f"),
+                 " KiB a thread, ",
+                 shared_bytes_ + packed_bytes_ == 0
+                     ? ""
+                     : number(static_cast<double>(shared_bytes_ + packed_bytes_) / 1024, "%.1f") + " KiB shared, ",
+                 number(plan_.flops(rows)), " flops");
   if (nanoseconds) text += concat(", ", number(total / 1e3), " us, ", number(plan_.flops(rows) / total), " GFLOP/s");
   return text + "\n";
 }

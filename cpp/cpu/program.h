@@ -90,8 +90,15 @@ class Program {
   // A table of the steps for so many rows; with nanoseconds (one a step) also the measured time and rates.
   std::string print(const std::string& title, std::int64_t rows, const double* nanoseconds) const;
   std::string path(std::size_t step, std::int64_t rows) const;
-  double bytes(std::size_t step, std::int64_t rows) const;  // operands read and written once
-  std::size_t scratch_bytes() const { return scratch_bytes_ + shared_bytes_ + packed_bytes_; }
+  double bytes(std::size_t step, std::int64_t rows) const;       // operands read and written once
+  bool barrier(std::size_t step, std::int64_t rows) const;       // whether the workers meet before it
+  int barriers(std::int64_t rows) const;                         // those between steps: some meet within too
+  const char* split(std::size_t step, std::int64_t rows) const;  // "rows", "own", or "any" where all meet around it
+  // What a run borrows, and the packed weights.
+  std::size_t peak_bytes(std::int64_t rows) const {
+    return static_cast<std::size_t>(plan_.arena_bytes) + scratch_bytes_ * static_cast<std::size_t>(threads(rows)) +
+           shared_bytes_ + packed_bytes_;
+  }
 
  private:
   bool meets(std::int64_t rows) const;

@@ -91,7 +91,7 @@ class Step {
   virtual std::string path(std::int64_t /*rows*/, int /*threads*/, bool /*meet*/) const { return ""; }
 };
 
-// Chooses kernels and geometry for a planned step; SlotBase: where the bases of stores begin.
+// Chooses kernels and geometry for a planned step.
 std::unique_ptr<Step> lower(const PlannedStep&, const Plan&);
 
 // One lowering a family; null where the op belongs to another.

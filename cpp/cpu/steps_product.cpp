@@ -242,6 +242,13 @@ class DenseDxStep final : public ProductStep<T> {
   Finish<T> finish_;
 };
 
+// This worker's columns of db (out) = ones (M)^T dz (M, out).
+template <class T>
+void sum_columns(const Kernels<T>& kernels, std::int64_t M, std::int64_t out, const T* dz, T* db, const Worker& w) {
+  const Range c = block_share(1, out, w).columns;
+  if (c.begin < c.end) kernels.column_sum(M, c.end - c.begin, dz + c.begin, out, db + c.begin);
+}
+
 // dw (in, out) = x (M, in)^T dz (M, out), db (out) = ones (M)^T dz. db is split by columns.
 template <class T>
 class DenseDwStep final : public ProductStep<T> {
@@ -264,12 +271,8 @@ class DenseDwStep final : public ProductStep<T> {
     } else {
       fold_chunks(f, w);
     }
-    if (db_.slot < 0 || w.part > 0) return;
-    const Range c = block_share(1, out_, w).columns;
-    if (c.begin < c.end) {
-      this->kernels_.column_sum(this->lines(f.rows), c.end - c.begin, f.at<const T>(dz_) + c.begin, out_,
-                                f.at<T>(db_) + c.begin, false);
-    }
+    if (db_.slot >= 0 && w.part == 0)
+      sum_columns(this->kernels_, this->lines(f.rows), out_, f.at<const T>(dz_), f.at<T>(db_), w);
   }
   std::size_t shared_bytes(std::int64_t capacity) const override {
     const std::size_t sums =
@@ -334,10 +337,7 @@ class DenseDbStep final : public Step {
         out_(s.input_types[0].dims.back()) {}
 
   void run(const Frame& f, const Worker& w) const override {
-    const Range c = block_share(1, out_, w).columns;
-    if (c.begin == c.end) return;
-    const std::int64_t m = batched_ ? f.rows * lines_ : lines_;
-    kernels_.column_sum(m, c.end - c.begin, f.at<const T>(dz_) + c.begin, out_, f.at<T>(db_) + c.begin, false);
+    sum_columns(kernels_, batched_ ? f.rows * lines_ : lines_, out_, f.at<const T>(dz_), f.at<T>(db_), w);
   }
 
  private:

@@ -29,7 +29,7 @@ class ReduceStep final : public Step {
     if (over_batch_) {
       const Range c = share(inner_, w.id, w.count, kFlatGranule);
       if (c.begin < c.end) {
-        kernels_.column_sum(f.rows * reduced_, c.end - c.begin, x + c.begin, inner_, out + c.begin, false);
+        kernels_.column_sum(f.rows * reduced_, c.end - c.begin, x + c.begin, inner_, out + c.begin);
       }
       return;
     }
@@ -38,7 +38,7 @@ class ReduceStep final : public Step {
       if (inner_ == 1) {
         out[i] = kernels_.sum(reduced_, x + i * reduced_);
       } else {
-        kernels_.column_sum(reduced_, inner_, x + i * reduced_ * inner_, inner_, out + i * inner_, false);
+        kernels_.column_sum(reduced_, inner_, x + i * reduced_ * inner_, inner_, out + i * inner_);
       }
     }
     if (!mean_) return;

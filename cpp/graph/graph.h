@@ -41,8 +41,6 @@ class Graph final : public Builder {
   std::vector<Constant> constants;
   std::vector<ValueId> outputs;
   ValueId loss = kNone;
-  // Filled by differentiate: for each parameter index its gradient (kNone: no influence), for each x its gradient.
-  std::vector<ValueId> dparameters, dx;
 };
 
 struct Seed {

@@ -42,6 +42,24 @@ bool is_unary_backward(const Node& node) {
   return code < kUnaryNames.size() && op.name == std::string(kUnaryNames[code]) + "_backward";
 }
 
+// Whether making what `node` makes takes `value`.
+bool takes(const Graph& graph, const Node& node, ValueId value) {
+  std::vector<bool> seen(graph.values.size());
+  std::vector<ValueId> open = node.inputs;
+  while (!open.empty()) {
+    const ValueId id = open.back();
+    open.pop_back();
+    if (id == value) return true;
+    if (seen[at(id)]) continue;
+    seen[at(id)] = true;
+    const int maker = graph.values[at(id)].node;
+    if (maker == kNone) continue;
+    const std::vector<ValueId>& inputs = graph.nodes[static_cast<std::size_t>(maker)].inputs;
+    open.insert(open.end(), inputs.begin(), inputs.end());
+  }
+  return false;
+}
+
 void fuse_into(Node& product, const Node& activation) {
   product.attributes.set("activation", std::string(kUnaryNames[static_cast<std::size_t>(activation.op->code)]));
   if (const Attribute* alpha = activation.attributes.find("alpha")) product.attributes.set("alpha", *alpha);
@@ -122,34 +140,18 @@ void fuse_losses(Graph& graph) {
     if (fused == nullptr) continue;
     for (Node& backward : graph.nodes) {
       if (backward.op->name != rows.op->name + "_backward" || backward.inputs[1] != rows.inputs[0] ||
-          backward.inputs[2] != rows.inputs[1] || !(backward.attributes == rows.attributes)) {
+          backward.inputs[2] != rows.inputs[1] || !(backward.attributes == rows.attributes) ||
+          takes(graph, backward, rows.outputs[0])) {  // a loss of the loss: its gradient comes after it
         continue;
       }
       backward.op = fused;
       backward.outputs.insert(backward.outputs.begin(), rows.outputs[0]);
+      graph.values[at(rows.outputs[0])].node = static_cast<int>(&backward - graph.nodes.data());
       gone[n] = true;
       break;
     }
   }
-  // A fused loss stands where its gradient stood, and the loss's own readers may come before: sort them behind it.
   erase(graph, gone);
-  std::vector<bool> made(graph.values.size());
-  for (std::size_t id = 0; id < made.size(); ++id) made[id] = graph.values[id].leaf != Leaf::none;
-  std::vector<bool> taken(graph.nodes.size());
-  std::vector<Node> sorted;
-  while (sorted.size() < graph.nodes.size()) {
-    for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
-      const Node& node = graph.nodes[n];
-      if (taken[n] || !std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return made[at(id)]; })) {
-        continue;
-      }
-      taken[n] = true;
-      for (const ValueId id : node.outputs) made[at(id)] = true;
-      sorted.push_back(node);
-    }
-  }
-  graph.nodes = std::move(sorted);
-  erase(graph, std::vector<bool>(graph.nodes.size()));
 }
 
 }  // namespace ranvier

@@ -11,11 +11,6 @@ namespace {
 
 std::size_t at(int id) { return static_cast<std::size_t>(id); }
 
-std::int64_t bytes_of(const Type& type, DType dtype, std::int64_t rows) {
-  const DType held = type.kind == Kind::labels ? DType::i32 : dtype;
-  return type.count() * (type.batched ? rows : 1) * static_cast<std::int64_t>(size_of(held));
-}
-
 class Planner {
  public:
   Planner(Graph graph, const PlanRequest& request) : graph_(std::move(graph)), request_(request) {
@@ -137,14 +132,17 @@ class Planner {
     for (int part = 0, now = 0; part < 2; ++part, ++now) {
       if (part == 1) first_backward_ = order_.size();
       for (bool waiting = true; waiting; ++now) {
-        waiting = false;
-        for (std::size_t i = 0; i < n; ++i) {
-          if (phase[i] != kNone || backward[i] != (part == 1)) continue;
-          if (can_join(i, now, phase)) {
-            phase[i] = now;
-            order_.push_back(i);
-          } else {
-            waiting = true;
+        for (bool joined = true; joined;) {  // again: a fused step may stand behind who reads it
+          joined = waiting = false;
+          for (std::size_t i = 0; i < n; ++i) {
+            if (phase[i] != kNone || backward[i] != (part == 1)) continue;
+            if (can_join(i, now, phase)) {
+              phase[i] = now;
+              order_.push_back(i);
+              joined = true;
+            } else {
+              waiting = true;
+            }
           }
         }
       }
@@ -307,12 +305,9 @@ class Planner {
       }
       std::vector<Type> types;
       const Call call = graph_.call(node, types);
-      bool batched = false;
-      for (const Type& t : types) batched = batched || t.batched;
-      double elements = 0;
-      for (const Type& t : step.output_types) elements += static_cast<double>(t.count());
-      step.flops = node.op->cost ? node.op->cost(call, step.output_types) : elements;
-      (batched ? plan_.flops_per_row : plan_.flops_fixed) += step.flops;
+      for (const Type& t : types) step.per_row = step.per_row || t.batched;
+      step.flops = cost_of(call, step.output_types);
+      (step.per_row ? plan_.flops_per_row : plan_.flops_fixed) += step.flops;
       plan_.steps.push_back(std::move(step));
     }
     if (first_backward_ == order_.size()) plan_.backward_begin = plan_.steps.size();
@@ -350,6 +345,15 @@ class Planner {
 };
 
 }  // namespace
+
+std::int64_t bytes_of(const Type& type, DType dtype, std::int64_t rows) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 48;  // what a process can address
+  const auto element = static_cast<std::int64_t>(size_of(type.kind == Kind::labels ? DType::i32 : dtype));
+  std::int64_t bytes = 0;
+  if (__builtin_mul_overflow(type.count() * element, type.batched ? rows : 1, &bytes) || bytes > kMost)
+    throw ValueError(concat("expected a batch that memory can hold, got ", rows, " rows of ", to_string(type)));
+  return bytes;
+}
 
 Plan make_plan(Graph graph, const PlanRequest& request) { return Planner(std::move(graph), request).make(); }
 

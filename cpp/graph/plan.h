@@ -29,7 +29,10 @@ struct PlannedStep {
   bool barrier = false;  // all workers meet before it
   std::vector<Location> inputs, outputs;
   std::vector<Type> input_types, output_types;
-  double flops = 0;  // for one row, or in all where nothing is batched
+  double flops = 0;
+  bool per_row = false;  // flops are of one row
+
+  double flops_of(std::int64_t rows) const { return per_row ? flops * static_cast<double>(rows) : flops; }
 };
 
 enum class GradientMode : std::uint8_t { none, overwrite, accumulate };
@@ -72,6 +75,9 @@ struct Plan {
 
   double flops(std::int64_t rows) const { return flops_per_row * static_cast<double>(rows) + flops_fixed; }
 };
+
+// Of a value of so many rows; ValueError where no memory can hold it.
+std::int64_t bytes_of(const Type&, DType, std::int64_t rows);
 
 // Operations that an optimiser's step counts as: a dozen a parameter, which is Adam's number; the others take fewer.
 inline double update_flops(std::int64_t parameters) { return 12. * static_cast<double>(parameters); }

@@ -73,8 +73,6 @@ std::string Attributes::text(std::string_view name, std::string otherwise) const
 Dims Attributes::integers(std::string_view name) const {
   const Attribute* a = find(name);
   if (const auto* v = a ? std::get_if<Dims>(a) : nullptr) return *v;
-  // An empty sequence comes in without an element type.
-  if (const auto* v = a ? std::get_if<std::vector<double>>(a) : nullptr; v && v->empty()) return {};
   wrong(name, "a sequence of integers");
 }
 
@@ -136,7 +134,18 @@ std::vector<Type> infer(const Call& call) {
                                                         : "",
               " inputs, got ", n);
   }
+  for (const Type& t : call.inputs) {
+    if (t.kind == Kind::labels && !call.op.name.starts_with("cross_entropy") && call.op.name != "row_scale")
+      call.fail(call.op.name, " does not take class labels");
+  }
   return call.op.shape(call);
+}
+
+double cost_of(const Call& call, std::span<const Type> outputs) {
+  if (call.op.cost) return call.op.cost(call, outputs);
+  double elements = 0;
+  for (const Type& t : outputs) elements += static_cast<double>(t.count());
+  return elements;
 }
 
 Type broadcast(const Call& call, const Type& a, const Type& b) {

@@ -77,7 +77,7 @@ class Builder {
   virtual std::vector<ValueId> add(std::string_view op, std::vector<ValueId> inputs, Attributes attributes,
                                    const std::string& scope) = 0;
   virtual ValueId scalar(double value) = 0;
-  // The single output of a node without attributes worth a name.
+  // The single output of a node of the same scope.
   ValueId apply(std::string_view op, std::vector<ValueId> inputs, const Node& from, Attributes attributes = {}) {
     return add(op, std::move(inputs), std::move(attributes), from.scope)[0];
   }
@@ -114,9 +114,10 @@ struct Op {
 };
 
 const Op* find_op(std::string_view name);  // null: no such operation
-const Op& get_op(std::string_view name);   // ValueError with a suggestion
+const Op& get_op(std::string_view name);   // or ValueError
 std::vector<std::string> op_names();
-std::vector<Type> infer(const Call&);  // checks the number of inputs, then asks the shape rule
+std::vector<Type> infer(const Call&);  // checks the number and kind of inputs, then asks the shape rule
+double cost_of(const Call&, std::span<const Type> outputs);
 
 // Each family adds its own; called once, by the registry.
 using OpList = std::vector<Op>;

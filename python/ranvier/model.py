@@ -37,6 +37,9 @@ class Model(RecordedGraph):
     ``seed`` fixes initial values, dropout masks and the order of the rows; None draws one and keeps it as
     ``model.seed``. Called on Tensors a model is a layer of another; called on arrays it is ``forward``.
 
+    Threads may share a model: predictions run side by side, what writes runs alone. The child of a fork may use those
+    that no other thread was using at the fork.
+
     >>> import ranvier as rv
     >>> x = rv.Input((64,))
     >>> h = rv.Dense(64, activation="gelu")(x)
@@ -125,6 +128,11 @@ class Model(RecordedGraph):
             raise ValueError(f"compile: metrics need names of their own, beside 'loss', got {names[1:]}")
         chosen_optimizer = optim.get(optimizer)
 
+        if dtype != self.dtype:
+            self.convert(dtype)
+        if self._network is not None:  # first what there may be no memory for
+            self._network.set_optimizer(chosen_optimizer, int(accumulate_steps))
+            self._network.set_precision(precision)
         self._optimizer, self.losses, self.metrics = chosen_optimizer, chosen, measures
         self._accumulate_steps = int(accumulate_steps)
         self._precision = precision
@@ -135,11 +143,6 @@ class Model(RecordedGraph):
             "loss_weights": shares,
         }
         self._targets = self._train_step = None
-        if dtype != self.dtype:
-            self.convert(dtype)
-        if self._network is not None:
-            self._network.set_optimizer(chosen_optimizer, self._accumulate_steps)
-            self._network.set_precision(precision)
 
     def _loss(self, outputs: Sequence[Tensor], targets: Sequence[Tensor], weight: Tensor) -> Tensor:
         """The weighted sum over the outputs of each one's loss, the weighted mean of its rows; shape ()."""

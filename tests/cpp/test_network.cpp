@@ -71,7 +71,9 @@ class Model {
       : outputs_(widths.back()), store(make_store(widths)), network_(all_of(store), 0) {
     network_.set_graph(Purpose::infer, graph(widths, false));
     network_.set_graph(Purpose::train, graph(widths, true));
-    network_.set_optimizer(std::make_shared<OptimizerSettings>(OptimizerSettings{Optimizer::adam, {.lr = 1e-3}}), 1);
+    const auto adam = std::make_shared<OptimizerSettings>();
+    adam->rule = Optimizer::adam, adam->lr = 1e-3;
+    network_.set_optimizer(adam, 1);
     network_.set_precision(precision);
   }
 

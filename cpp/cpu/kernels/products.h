@@ -33,17 +33,11 @@ inline constexpr std::int64_t kColumnRows = 128;   // rows at a time where the v
 struct Copies {
   bool a, b;
 };
-// C holds the sums of the chunks so far, unless its old values are to be added after the last one.
-template <class T>
-RANVIER_INLINE bool sums_apart(const Product<T>& p) {
-  return p.accumulate && p.K > kChunk;
-}
 template <class T>
 RANVIER_INLINE Copies copies(const Product<T>& p) {
   constexpr std::int64_t kFar = 2048 / sizeof(T);
   const bool straddles = reinterpret_cast<std::uintptr_t>(p.b) % 64 != 0;
-  return {p.a_row == 1 && p.a_col >= kFar && p.N >= kBlockColumns<T> && p.M > kMaxRows[kMaxVectors] && p.K > 0 &&
-              !sums_apart(p),
+  return {p.a_row == 1 && p.a_col >= kFar && p.N >= kBlockColumns<T> && p.M > kMaxRows[kMaxVectors] && p.K > 0,
           !p.packed && p.N > 1 && (p.b_col != 1 || (p.b_row >= kFar && p.M >= 64) || (straddles && p.M >= 128))};
 }
 
@@ -59,17 +53,14 @@ RANVIER_INLINE void finish_rows(const Product<T>& p, std::int64_t i, std::int64_
 template <class T>
 void product_blocks(const Product<T>& p, std::int64_t k_begin, std::int64_t k_end, const T* a_panels, T* scratch) {
   constexpr std::int64_t L = kLanes<T>, kLine = 64 / sizeof(T);
-  const bool copy_b = copies(p).b, apart = sums_apart(p);
+  const bool copy_b = copies(p).b;
   // One panel of rows reads what is packed once, front to back.
   const std::int64_t block_columns = p.packed && p.M <= kMaxRows[kMaxVectors] ? kPanel
                                      : copy_b                                 ? kPackedColumns<T>
                                                                               : kBlockColumns<T>;
   // What is copied serves all rows.
-  const std::int64_t block_rows = (copy_b || a_panels) && !apart ? p.M : smaller(p.M, kBlockRows);
+  const std::int64_t block_rows = copy_b || a_panels ? p.M : smaller(p.M, kBlockRows);
   const std::int64_t step = copy_b || p.packed ? kPanel : block_columns;
-  T* const totals = scratch;
-  T* const panels = scratch + (apart ? block_rows * smaller(p.N, block_columns) : 0);
-
   for (std::int64_t j0 = 0; j0 < p.N; j0 += block_columns) {
     const std::int64_t N = smaller(block_columns, p.N - j0);
     const std::int64_t widest = smaller(ceil_div(smaller(N, step), L), widest_panel(p.M));
@@ -78,11 +69,9 @@ void product_blocks(const Product<T>& p, std::int64_t k_begin, std::int64_t k_en
       std::int64_t k0 = k_begin;
       do {  // once for K = 0 too
         const std::int64_t K = smaller(kChunk, k_end - k0);
-        T* const total = apart ? totals - i0 * N - j0 : p.c;
         const bool far = copy_b && M * N > kBlockRows * kBlockColumns<T>;
-        Chunk<T> chunk{p,       p.a + k0 * p.a_col, p.a_row, p.a_col, K, total, apart ? N : p.ldc,
-                       k0 == 0, k0 + K == p.K,      far,     nullptr, 0};
-        if (copy_b) pack_b(K, N, p.b + k0 * p.b_row + j0 * p.b_col, p.b_row, p.b_col, 0, ceil_div(N, kPanel), panels);
+        Chunk<T> chunk{p, p.a + k0 * p.a_col, p.a_row, p.a_col, K, k0 == 0, k0 + K == p.K, far, nullptr, 0};
+        if (copy_b) pack_b(K, N, p.b + k0 * p.b_row + j0 * p.b_col, p.b_row, p.b_col, 0, ceil_div(N, kPanel), scratch);
         // Column j of row k of B where it lies, or of the panel that j begins in what is packed.
         const auto b_at = [&](std::int64_t k, std::int64_t j) {
           return p.packed ? p.b + j * p.K + k * panel_width(p.N - j) : p.b + k * p.b_row + j * p.b_col;
@@ -102,7 +91,7 @@ void product_blocks(const Product<T>& p, std::int64_t k_begin, std::int64_t k_en
           for (std::int64_t j1 = 0; j1 < N; j1 += step) {
             const std::int64_t width = smaller(step, N - j1);
             const std::int64_t b_row = step == kPanel ? panel_width(width) : p.b_row;
-            const T* const b = copy_b ? panels + j1 * K : b_at(k0, j0 + j1);
+            const T* const b = copy_b ? scratch + j1 * K : b_at(k0, j0 + j1);
             for_panels<T>(width, widest, [&](std::int64_t j, std::int64_t vectors, std::int64_t n) {
               // The n-th panel of rows fetches the n-th line of each row of the next block of B.
               const bool fetch = !copy_b && more && row_panel < vectors * L / kLine;
@@ -131,7 +120,7 @@ RANVIER_INLINE bool is_one_tile(const Product<T>& p) {
 template <class T>
 void product_along_columns(const Product<T>& p, T* scratch) {
   if (is_one_tile(p)) {
-    const Chunk<T> chunk{p, p.a, p.a_row, p.a_col, p.K, p.c, p.ldc, true, true, false, nullptr, 0};
+    const Chunk<T> chunk{p, p.a, p.a_row, p.a_col, p.K, true, true, false, nullptr, 0};
     const std::int64_t vectors = ceil_div(p.N, kLanes<T>), n = p.N - (vectors - 1) * kLanes<T>;
     find_tile(chunk, p.M, vectors, n)(chunk, 0, 0, p.b, p.b_row, n, 0);
     return finish_rows(p, 0, p.M, 0, p.N);
@@ -163,12 +152,10 @@ void product_along_rows(const Product<T>& p, T* scratch) {
                              scratch + p.N * M);
     for (std::int64_t j = 0; j < p.N; ++j)
       for (std::int64_t i = 0; i < M; ++i) {
-        T* const c = p.c + (i0 + i) * p.ldc + j;
         T x = scratch[j * M + i];
         if (p.bias) x += p.bias[j];
-        if (p.accumulate) x += *c;
         if (p.relu) x = 0 > x ? 0 : x;
-        *c = x;
+        p.c[(i0 + i) * p.ldc + j] = x;
       }
     finish_rows(p, i0, M, 0, p.N);
   }
@@ -206,19 +193,18 @@ const char* product_path(const Product<T>& p) {
 template <class T>
 std::int64_t product_scratch(std::int64_t M, std::int64_t N, std::int64_t K) {
   const std::int64_t columns = smaller(N, kPackedColumns<T>), rows = smaller(M, kColumnRows);
-  const std::int64_t k = smaller(K, kChunk), block_rows = smaller(M, kBlockRows);
-  const std::int64_t along_columns =
-      packed_size(k, columns) + larger(k * smaller(M, kPackedRows), K > kChunk ? block_rows * columns : 0);
+  const std::int64_t k = smaller(K, kChunk);
+  const std::int64_t along_columns = packed_size(k, columns) + k * smaller(M, kPackedRows);
   const std::int64_t along_rows = packed_size(k, rows) + smaller(N, kLanes<T> - 1) * rows;
   return larger(along_columns, along_rows);
 }
 
-// out (N) [+]= the sums over i of x (M, N): the product with a row of ones.
+// out (N) = the sums over i of x (M, N): the product with a row of ones.
 template <class T>
-void column_sum(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out, bool accumulate) {
+void column_sum(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out) {
   const T one = 1;
   T scratch[kBlockColumns<T>];
-  product_along_columns<T>({1, N, M, &one, 0, 0, x, ldx, 1, out, N, nullptr, accumulate}, scratch);
+  product_along_columns<T>({1, N, M, &one, 0, 0, x, ldx, 1, out, N}, scratch);
 }
 
 }  // namespace

@@ -42,9 +42,7 @@ struct Chunk {
   const T* a;  // at row 0 and the chunk's first k
   std::int64_t a_row, a_col;
   std::int64_t K;
-  T* total;  // at (0, 0): the sums of the chunks before; C itself, or scratch where C's values are still to be added
-  std::int64_t ld_total;
-  bool first, last;
+  bool first, last;    // C holds the sums of the chunks before
   bool far;            // C lies beyond L2
   const T* next_b;     // row 0 of the block of B that is packed next; null: none, or its rows are not contiguous
   std::int64_t b_row;  // from one of its rows to the next
@@ -112,7 +110,7 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
   const std::int64_t segment = chunk.far ? ceil_div(ceil_div(chunk.K, kRows), kUnroll) * kUnroll : chunk.K;
   for (std::int64_t left = chunk.K, r = i; left > 0; left -= segment, ++r) {
     if (chunk.far) {
-      const T* const to = chunk.last ? p.c + r * p.ldc : chunk.total + r * chunk.ld_total;
+      const T* const to = p.c + r * p.ldc;
       for (int v = 0; v < kVectors; ++v) __builtin_prefetch(to + j + v * L, 1);
       if (chunk.next_b && r < kChunk)
         for (int v = 0; v < kVectors; ++v) __builtin_prefetch(chunk.next_b + r * chunk.b_row + j + v * L, 0, 2);
@@ -139,23 +137,20 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
     }
   }
 
-  T* total = chunk.total + i * chunk.ld_total + j;
-  const std::int64_t ld_total = chunk.ld_total;
-  if (!chunk.first)
-    each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { x = load_at(total + r * ld_total, v) + x; });
-  if (!chunk.last) {
-    each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { store_at(total + r * ld_total, v, x); });
-    return;
-  }
   T* c = p.c + i * p.ldc + j;
   const std::int64_t ldc = p.ldc;
+  if (!chunk.first)
+    each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { x = load_at(c + r * ldc, v) + x; });
+  if (!chunk.last) {
+    each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { store_at(c + r * ldc, v, x); });
+    return;
+  }
   if (p.bias) {
     Vec<T> bias[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) bias[v] = load_at(p.bias + j, v);
     each([&](Vec<T>& x, int, int v) __attribute__((always_inline)) { x += bias[v]; });
   }
-  if (p.accumulate) each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { x += load_at(c + r * ldc, v); });
   if (p.relu) each([](Vec<T>& x, int, int) __attribute__((always_inline)) { x = max(Vec<T>{}, x); });
   each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { store_at(c + r * ldc, v, x); });
 }

@@ -40,7 +40,6 @@ void product(const Product<T>& p, T*) {
         x = k0 == 0 ? chunk : x + chunk;  // not 0 + chunk, which turns -0 into 0
       }
       if (p.bias) x += p.bias[j];
-      if (p.accumulate) x += c[j];
       if (p.relu) x = 0 > x ? 0 : x;
       c[j] = x;
     }
@@ -59,9 +58,9 @@ const char* product_path(const Product<T>&) {
 }
 
 template <class T>
-void column_sum(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out, bool accumulate) {
+void column_sum(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out) {
   const T one = 1;
-  product<T>({1, N, M, &one, 0, 0, x, ldx, 1, out, N, nullptr, accumulate}, nullptr);
+  product<T>({1, N, M, &one, 0, 0, x, ldx, 1, out, N}, nullptr);
 }
 
 }  // namespace ranvier::cpu::reference
