@@ -118,6 +118,17 @@ def test_looking_at_a_plan_changes_no_run():
     assert model.predict(np.ones((3000, 4))).shape == (3000, 2)
 
 
+def test_a_plan_says_that_weights_are_packed_for_any_number_of_threads():
+    model = rv.Sequential([rv.Dense(128)], input_shape=(4096,), seed=0)
+    before = rv.num_threads()
+    try:
+        for threads in (1, 2):
+            rv.set_num_threads(threads)
+            assert "packed weights" in str(model.plan(8, "infer"))
+    finally:
+        rv.set_num_threads(before)
+
+
 def test_a_plan_says_where_threads_meet():
     model = rv.Sequential([rv.Dense(64, activation="relu"), rv.Dense(64), rv.Dense(3)], input_shape=(200,), seed=0)
     model.compile(loss="cross_entropy")

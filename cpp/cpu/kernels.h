@@ -1,4 +1,4 @@
-// The arithmetic's table of function pointers: reference/ fills it whole, each file of isa/ overrides what it has.
+// The arithmetic's table of function pointers: reference/ fills one with naive loops, each file of isa/ one of its own.
 //
 // Kernels are single-threaded and know nothing of plans: a step hands each worker's share to one. All arrays are dense
 // unless a stride is given; n may be 0; pointers need no alignment beyond their element's; outputs overlap no input

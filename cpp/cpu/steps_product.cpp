@@ -111,9 +111,9 @@ class ProductStep : public Step {
   std::string path(std::int64_t rows, int threads, bool meet) const override {
     Product<T> p = shape(rows);
     if (is_reduced(p)) return bf16_.name();
+    p.packed = keeps_panels(p);
     const Block b = block(p, rows, meet, {0, threads});
     p.M = b.rows.end - b.rows.begin, p.N = b.columns.end - b.columns.begin;
-    p.packed = keeps_panels(p);
     return kernels_.product_path(p);
   }
 

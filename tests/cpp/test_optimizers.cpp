@@ -65,7 +65,7 @@ struct Element {
     switch (c.rule) {
       case Optimizer::sgd:
         if (u.momentum != 0) {
-          slot[0] = u.step == 1 ? g : u.momentum * slot[0] + (1 - u.dampening) * g;
+          slot[0] = u.momentum * slot[0] + (u.step == 1 ? 1 : 1 - u.dampening) * g;
           g = u.nesterov ? g + u.momentum * slot[0] : slot[0];
         }
         p = p - u.lr * g;
@@ -101,9 +101,10 @@ struct Element {
 template <class T>
 void check_steps(Case c, std::int64_t n) {
   const std::vector<T> param = uniform<T>(n, -1, 1);
-  std::vector<T> grads;  // step by step
+  const T before = n % 2 ? T(0) : T(0.5);  // in every slot
+  std::vector<T> grads;                    // step by step
   std::vector<Element> elements;
-  for (const T p : param) elements.push_back({static_cast<double>(p)});
+  for (const T p : param) elements.push_back({static_cast<double>(p), {before, before, before}});
   for (int t = 1; t <= kSteps; ++t) {
     c.u.step = t;
     for (Element& e : elements) {
@@ -126,7 +127,7 @@ void check_steps(Case c, std::int64_t n) {
              std::copy(x[0], x[0] + n, out[0]);
              T* slots[3];
              for (int k = 0; k < 3; ++k) {
-               std::fill(out[k + 1], out[k + 1] + n, T(0));
+               std::fill(out[k + 1], out[k + 1] + n, c.slots >> k & 1 ? before : T(0));
                slots[k] = c.slots >> k & 1 ? out[k + 1] : nullptr;
              }
              Update u = c.u;

@@ -5,11 +5,11 @@
 // level (Lawson's method), then rounded to float one coefficient after another, lowest first, the others refitted each
 // time. "Fit" is the polynomial's own relative error.
 //
-// The error of each function over all floats, rounding included, in ulp (tests/cpp/test_math.cpp): log, expm1 0.95; exp
-// 1.04; cosh 1.51; sinh 1.62; softplus 1.75; sigmoid 2.41; tanh 2.5; silu 3.4; gelu 6.42 (70.35 without fma, both far
-// below zero); gelu_tanh 1.63 ulp of x; power 0.51. Infinities and NaN as in NumPy, but silu and the gelus have their
-// limits there, not infinity * 0 = NaN. Subnormal inputs of log count as zero, as under DAZ; results below the normal
-// numbers, or made with such a factor (silu below -87.3, gelu below -12.9), may be zero.
+// The error of each function over all floats with fma, rounding included, in ulp (tests/cpp/test_math.cpp): log, expm1
+// 0.95; exp 1.04; cosh 1.51; sinh 1.62; softplus 1.75; sigmoid 2.41; tanh 2.5; silu 3.4; gelu 6.42 (70.35 without fma,
+// both far below zero); gelu_tanh 1.63 ulp of x; power 0.51. Infinities and NaN as in NumPy, but silu and the gelus
+// have their limits there, not infinity * 0 = NaN. Subnormal inputs of log count as zero, as under DAZ; results below
+// the normal numbers, or made with such a factor (silu below -87.3, gelu below -12.9), may be zero.
 #pragma once
 
 #include <math.h>

@@ -46,7 +46,7 @@ template <class T>
 void sgd(std::int64_t rows, std::int64_t n, std::int64_t ld, const Update& u, const T* grad, T* param,
          T* const slots[3]) {
   const Vec<T> lr = scalar<T>(u.lr), decay = scalar<T>(u.weight_decay), momentum = scalar<T>(u.momentum);
-  // The first velocity is the gradient itself, as is any without momentum.
+  // No dampening of the first step, so that from 0 its velocity is the gradient itself, as is any without momentum.
   const Vec<T> own = scalar<T>(u.step == 1 || !slots[0] ? 1 : 1 - u.dampening);
   const bool nesterov = u.nesterov;
   const auto step = [=](Vec<T> g, Vec<T> p, Vec<T>& velocity) {

@@ -195,7 +195,7 @@ std::int64_t product_scratch(std::int64_t M, std::int64_t N, std::int64_t K) {
   const std::int64_t columns = smaller(N, kPackedColumns<T>), rows = smaller(M, kColumnRows);
   const std::int64_t k = smaller(K, kChunk);
   const std::int64_t along_columns = packed_size(k, columns) + k * smaller(M, kPackedRows);
-  const std::int64_t along_rows = packed_size(k, rows) + smaller(N, kLanes<T> - 1) * rows;
+  const std::int64_t along_rows = packed_size(k, rows) + smaller(N, kLanes<T> - 1) * (rows + k);
   return larger(along_columns, along_rows);
 }
 
@@ -203,8 +203,7 @@ std::int64_t product_scratch(std::int64_t M, std::int64_t N, std::int64_t K) {
 template <class T>
 void column_sum(std::int64_t M, std::int64_t N, const T* x, std::int64_t ldx, T* out) {
   const T one = 1;
-  T scratch[kBlockColumns<T>];
-  product_along_columns<T>({1, N, M, &one, 0, 0, x, ldx, 1, out, N}, scratch);
+  product_along_columns<T>({1, N, M, &one, 0, 0, x, ldx, 1, out, N}, nullptr);
 }
 
 }  // namespace

@@ -200,15 +200,11 @@ RANVIER_INLINE Vec<double> abs(Vec<double> v) { return from_bits(bits(v) & 0x7ff
 RANVIER_INLINE Vec<float> copysign(Vec<float> v, Vec<float> sign) {
   return from_bits((bits(v) & 0x7fffffff) | (bits(sign) & ~0x7fffffff));
 }
-RANVIER_INLINE Vec<double> copysign(Vec<double> v, Vec<double> sign) {
-  return from_bits((bits(v) & 0x7fffffffffffffff) | (bits(sign) & ~0x7fffffffffffffff));
-}
 
 // Adding 1.5 * 2^23 leaves the nearest integer (ties to even) in the low bits of the sum.
 inline constexpr float kRound = 0x1.8p23f;
 inline constexpr double kRoundDouble = 0x1.8p52;
-// The nearest integer, |v| <= 2^22 (2^51).
-RANVIER_INLINE Vec<float> round(Vec<float> v) { return (v + kRound) - kRound; }
+// The nearest integer, |v| <= 2^51.
 RANVIER_INLINE Vec<double> round(Vec<double> v) { return (v + kRoundDouble) - kRoundDouble; }
 
 // 2^n for integral n in [-1022, 1023]: the shift leaves nothing but n and the exponent's bias.

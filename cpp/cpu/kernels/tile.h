@@ -141,17 +141,13 @@ void tile(const Chunk<T>& chunk, std::int64_t i, std::int64_t j, const T* b, std
   const std::int64_t ldc = p.ldc;
   if (!chunk.first)
     each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { x = load_at(c + r * ldc, v) + x; });
-  if (!chunk.last) {
-    each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { store_at(c + r * ldc, v, x); });
-    return;
-  }
-  if (p.bias) {
+  if (chunk.last && p.bias) {
     Vec<T> bias[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) bias[v] = load_at(p.bias + j, v);
     each([&](Vec<T>& x, int, int v) __attribute__((always_inline)) { x += bias[v]; });
   }
-  if (p.relu) each([](Vec<T>& x, int, int) __attribute__((always_inline)) { x = max(Vec<T>{}, x); });
+  if (chunk.last && p.relu) each([](Vec<T>& x, int, int) __attribute__((always_inline)) { x = max(Vec<T>{}, x); });
   each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { store_at(c + r * ldc, v, x); });
 }
 

@@ -24,7 +24,7 @@ void sgd(std::int64_t n, const Update& u, const T* grad, T* param, T* const slot
     T g = prepared(u, grad[i], param[i], u.weight_decay);
     if (slots[0]) {
       T& velocity = slots[0][i];
-      velocity = u.step == 1 ? g : momentum * velocity + own * g;
+      velocity = momentum * velocity + (u.step == 1 ? T(1) : own) * g;
       g = u.nesterov ? g + momentum * velocity : velocity;
     }
     param[i] -= lr * g;

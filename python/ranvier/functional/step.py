@@ -33,7 +33,8 @@ def sgd_step(
 ) -> None:
     """param -= lr g, g = grad + weight_decay param; with momentum the buffer takes g's place.
 
-    buffer = momentum buffer + (1 - dampening) g, in the first step g; Nesterov: g + momentum buffer.
+    buffer = momentum buffer + (1 - dampening) g, in the first step without dampening, so that a buffer of zeros becomes
+    g; Nesterov: g + momentum buffer.
 
     >>> import numpy as np
     >>> w = np.array([1.0])
