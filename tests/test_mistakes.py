@@ -259,8 +259,9 @@ def test_a_model_is_called_as_it_is_trained() -> None:
 def test_probabilities_before_a_loss_on_logits_warn(activation: str, loss: str) -> None:
     with pytest.warns(
         UserWarning, match=f"dense_1: the loss expects logits but the model ends in {activation}; drop it"
-    ):
+    ) as caught:
         network(loss=loss, activation=activation).train_step(X, np.eye(3)[LABELS])
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_logits_before_a_loss_on_logits_do_not_warn() -> None:

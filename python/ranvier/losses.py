@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -180,11 +181,14 @@ class FunctionLoss(Loss):
 
 
 def _warn_of_probabilities(pred: Tensor, advice: str) -> None:
-    """A warning where softmax or sigmoid stands before a loss that expects logits."""
+    """A warning, at the user's line, where softmax or sigmoid stands before a loss that expects logits."""
     call = pred.producer
     if isinstance(call, OpCall) and call.op in ("softmax", "sigmoid"):
         where = f"{call.scope}: " if call.scope else ""
-        warnings.warn(f"{where}the loss expects logits but the model ends in {call.op}; {advice}", stacklevel=2)
+        level, frame = 1, sys._getframe()
+        while frame.f_back and frame.f_globals["__name__"].startswith("ranvier."):
+            level, frame = level + 1, frame.f_back
+        warnings.warn(f"{where}the loss expects logits but the model ends in {call.op}; {advice}", stacklevel=level)
 
 
 _BY_NAME: dict[str, type[MeanSquaredError | MeanAbsoluteError | Huber | BinaryCrossEntropy | CrossEntropy]] = {
