@@ -1,4 +1,4 @@
-"""One training step in float64, and how far a float32 library may be from it.
+"""The first training steps in float64, and how far a float32 library may be from it.
 
 Beside each value stands the variance of its rounding error, carried through the network to first order: what the
 values before it hand on, plus what the operation itself adds. A float32 product over k adds at most about
@@ -145,6 +145,21 @@ def one_step(workload: Workload, weights: list[Array], x: Array, y: Array, preci
             result[f"{name}_{i}_tolerance"] = (spread + rounding).astype(np.float32)
         if i > 0:
             d = product(d, Value(layers[i][0].value.T, layers[i][0].variance.T), r)
+    return result
+
+
+def first_steps(workload: Workload, precision: str) -> dict[str, Any]:
+    """As `one_step`: the outputs and the loss before any step, the weights after all that are checked."""
+    x, y = workload.data()
+    weights, result = workload.weights(), dict[str, Any]()
+    names = [f"{name}_{i}" for i in range(len(workload.layers)) for name in ("weight", "bias")]
+    for part in workload.checked:
+        step = one_step(workload, weights, x[part], y[part], precision)
+        weights = [step[name] for name in names]
+        for name in names if result else []:
+            result[name] = step[name]
+            result[f"{name}_tolerance"] += step[f"{name}_tolerance"]
+        result = result or step
     return result
 
 

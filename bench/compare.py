@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from check import one_step
+from check import first_steps
 from process import ask
 from report import MEASURES, STREAMED, record, table, weight_bytes, wide_table
 from workloads import WORKLOADS, Workload
@@ -30,12 +30,11 @@ def answers(
     network: Workload, libraries: dict[str, str], measures: list[str], threads: int, rounds: int
 ) -> dict[str, list[dict[str, Any]]]:
     """libraries: each with the precision that its results are checked to."""
-    x, y = (part[: network.batch] for part in network.data())
     found: dict[str, list[dict[str, Any]]] = {library: [] for library in libraries}
     with tempfile.TemporaryDirectory() as folder:
         files = {precision: Path(folder, f"{precision}.npz") for precision in libraries.values()}
         for precision, file in files.items():
-            np.savez(file, **one_step(network, network.weights(), x, y, precision))
+            np.savez(file, **first_steps(network, precision))
         for turn in range(rounds):
             for library, precision in libraries.items():
                 if turn < FEWER.get(library, rounds):

@@ -101,6 +101,8 @@ def label_ends(axis: Any, ends: Mapping[str, tuple[float, float]], texts: Mappin
 def workloads(figure: Any, axes: Iterable[Any], report: dict[str, Any]) -> None:
     rows = report["results"]
     figure.suptitle("How many times longer the others take", x=0.01, ha="left", fontsize=14, fontweight="bold")
+    if not any(row["ratio"] for row in rows):
+        raise SystemExit("no plot: nothing was measured beside ranvier")
     top = max(of["median"] for row in rows for of in row["ratio"].values())
     low = min(0.5, *(of["median"] for row in rows for of in row["ratio"].values()))
     for axis, (measure, title) in zip(axes, TITLES.items(), strict=True):

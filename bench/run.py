@@ -64,7 +64,7 @@ def arguments() -> argparse.Namespace:
         "--rounds",
         type=int,
         metavar="N",
-        help="processes of each library, in turn (default: 5; for the options above "
+        help="processes of each library, in turn, but two of torch-compile at most (default: 5; "
         + ", ".join(f"{rounds} for {name}" for name, (_, rounds) in OTHERS.items())
         + ")",
     )
@@ -76,6 +76,11 @@ def arguments() -> argparse.Namespace:
     )
     args = parser.parse_args()
     args.what = args.what or "compare"
+    for option in ("workloads", "peers", "precision") if args.what != "compare" else ():
+        if getattr(args, option) != parser.get_default(option):
+            parser.error(f"--{args.what} takes no --{option}")
+    if args.what == "instructions":
+        args.threads = 1
     if args.rounds is None:
         args.rounds = OTHERS[args.what][1] if args.what in OTHERS else 5
     if args.workloads is None:
@@ -121,7 +126,7 @@ def main() -> None:
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(report, indent=1) + "\n")
-        if args.what in plot.DRAWN:
+        if args.what in plot.DRAWN and (args.what != "compare" or args.peers):
             print(plot.draw(args.output))
 
 

@@ -63,8 +63,8 @@ class Runner:
             x = x @ w
             x += b
             if activation == "relu":
+                saved.append(x > 0)  # not x itself, which the loss may overwrite
                 np.maximum(x, 0, out=x)
-                saved.append(x)
             elif activation == "tanh":
                 np.tanh(x, out=x)
                 saved.append(x)
@@ -78,7 +78,7 @@ class Runner:
         for i in reversed(range(len(inputs))):
             activation = workload.activations[i]
             if activation == "relu":
-                dy *= saved[i] > 0
+                dy *= saved[i]
             elif activation == "tanh":
                 slope = saved[i] * saved[i]
                 np.subtract(1, slope, out=slope)

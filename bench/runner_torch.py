@@ -1,6 +1,7 @@
 """PyTorch as its tutorials write it: eager, with mode "compile" compiled, with "bf16" under bfloat16 autocast. The
-optimisers keep their defaults: on the CPU that is the plain loop over the parameters, neither `foreach` nor `fused`.
-Compiled are the outputs, the loss and the update; a compiled step as one function was not faster."""
+optimisers are fused, which is up to 1.45 times as fast a step as their default, a loop over the parameters; but not
+where they are compiled. Compiled are the outputs, the loss and the update; a compiled step as one function was not
+faster."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ class Runner:
         losses: dict[str, Callable[..., torch.Tensor]] = {"mse": F.mse_loss, "cross_entropy": F.cross_entropy}
         loss = losses[workload.loss]
         optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[workload.optimizer]
-        self.optimizer = optimizer(self.parameters, lr=workload.lr)
+        self.optimizer = optimizer(self.parameters, lr=workload.lr, fused=mode != "compile")
 
         def loss_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return loss(model(x), y)

@@ -48,6 +48,12 @@ class Workload:
         # A ReLU output can only meet targets above zero.
         return x, np.abs(y) if self.output_activation == "relu" else y
 
+    @property
+    def checked(self) -> list[slice]:
+        """The batches whose steps are checked: of SGD 64 rows or more, since a single one may agree by chance."""
+        steps = -(-64 // self.batch) if self.optimizer == "sgd" else 1  # Adam's second step is another formula
+        return [slice(step * self.batch, (step + 1) * self.batch) for step in range(steps)]
+
     def weights(self) -> list[Array]:
         """Weight (in, out) and bias (out,) of each layer in turn, scaled so that signals keep their size."""
         rng = np.random.default_rng(2)
