@@ -52,8 +52,9 @@ def test_outputs_in_another_order_than_they_were_made(rng):
     # Layers are named in the order in which they were called, not in that of the outputs.
     x = rv.Input((2,))
     first, second = rv.Dense(1)(x), rv.Dense(3)(x)
-    model = rv.Model(x, [second, first], seed=0)
+    model = rv.Model(x, [second, first], seed=0, name="heads")
     twin = rv.Model.from_config(json.loads(json.dumps(model.config())))
+    assert twin.name == "heads"
     equal_parameters(model, twin)
     rows = rng.normal(size=(4, 2))
     for one, other in zip(model.predict(rows), twin.predict(rows), strict=True):

@@ -108,6 +108,7 @@ def test_early_stopping_may_keep_the_last_weights(data: tuple[Any, Any]) -> None
     ("options", "name", "values", "epochs"),
     [
         ({"monitor": "val_accuracy"}, "val_accuracy", [0.5, 0.7, 0.6, 0.9], 3),  # auto: higher is better
+        ({"monitor": "val_r2"}, "val_r2", [0.5, 0.7, 0.6, 0.9], 3),
         ({"monitor": "loss_of_mine", "mode": "max"}, "loss_of_mine", [1.0, 2.0, 1.0, 3.0], 3),
         ({"monitor": "val_accuracy", "mode": "min"}, "val_accuracy", [0.5, 0.7, 0.4], 2),
         ({"min_delta": 0.5}, "val_loss", [3.0, 2.0, 1.6, 0.0], 3),
@@ -120,6 +121,18 @@ def test_what_counts_as_better(
 ) -> None:
     model = scripted(data, rv.EarlyStopping(patience=1, **options), values, name)
     assert model.history.epochs == epochs
+
+
+def test_early_stopping_waits_anew_after_an_improvement(data: tuple[Any, Any]) -> None:
+    assert scripted(data, rv.EarlyStopping(patience=2), [5.0, 6.0, 4.0, 6.0, 3.0]).history.epochs == 5
+
+
+def test_a_monitor_begins_anew_with_each_fit(data: tuple[Any, Any]) -> None:
+    stop = rv.EarlyStopping(patience=1)
+    model = scripted(data, stop, [1.0, 2.0])
+    script = Script("val_loss", [1.0, 2.0, 5.0, 4.0, 3.0])
+    assert model.fit(*data, epochs=3, callbacks=[script, stop], progress=False).epochs == 5
+    assert (stop.best, stop.best_epoch) == (3.0, 4)
 
 
 def test_early_stopping_on_real_validation(rng: np.random.Generator) -> None:
@@ -163,6 +176,31 @@ def test_checkpoint_of_the_best_only(tmp_path: Path, data: tuple[Any, Any]) -> N
     scripted(data, rv.ModelCheckpoint(path, save_best_only=True), [3.0, 1.0, 2.0])
     assert rv.load(path).parameters()["dense_0.bias"] == [1.0]
     assert os.listdir(tmp_path) == ["best.safetensors"]
+
+
+def test_checkpoint_of_the_highest(tmp_path: Path, data: tuple[Any, Any]) -> None:
+    pytest.importorskip("safetensors", reason="the file format")
+    save = rv.ModelCheckpoint(tmp_path / "{epoch}.safetensors", "score", save_best_only=True, mode="max")
+    scripted(data, save, [1.0, 2.0, 1.5], "score")
+    assert sorted(os.listdir(tmp_path)) == ["0.safetensors", "1.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "lr"),
+    [
+        ({"patience": 2}, [5.0, 6.0, 4.0, 6.0], 1.0),  # waits anew after an improvement
+        ({"patience": 1}, [5.0, 5.0 - 5e-5], 0.1),  # which is one of more than min_delta, 1e-4
+        ({"patience": 1, "min_lr": 2.0}, [5.0, 5.0], 1.0),  # a bound on reductions raises nothing
+        ({}, [5.0] * 10, 1.0),
+        ({}, [5.0] * 11, 0.1),  # patience 10
+    ],
+)
+def test_when_the_rate_is_reduced(
+    options: dict[str, Any], values: list[float], lr: float, data: tuple[Any, Any]
+) -> None:
+    model, reduce = compiled(lr=1.0), rv.ReduceLROnPlateau(**options)
+    model.fit(*data, epochs=len(values), callbacks=[Script("val_loss", values), reduce], progress=False)
+    assert model.optimizer.lr == lr
 
 
 def test_reduce_lr_on_plateau(data: tuple[Any, Any]) -> None:

@@ -151,6 +151,17 @@ def test_uncompiled():
     assert model.forward(X, training=True).shape == (6, 2)  # needs no compile
 
 
+def test_flat_inputs_are_no_column():
+    model = rv.Sequential([rv.Dense(1)], input_shape=(1,), seed=0)
+    with pytest.raises(ValueError, match=r"dense_0: expected input \(batch, 1\), got \(5,\)"):
+        model.predict(np.ones(5))
+
+
+def test_probabilities_end_at_one():
+    with pytest.raises(ValueError, match=r"target: expected values in \[0, 1\], got 1.0001 in row 0"):
+        F.binary_cross_entropy(np.zeros((1, 1)), np.array([[1.0001]]))
+
+
 def test_backward_without_forward():
     model = classifier()
     with unchanged(model), pytest.raises(RuntimeError, match="forward"):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import ranvier as rv
 import ranvier.functional as F
 from small_models import small
 from tolerances import SINGLE
@@ -37,9 +38,49 @@ def test_backward_adds_and_step_keeps(data):
     model.step()
     for name, gradient in model.gradients().items():
         np.testing.assert_array_equal(gradient, 2 * once[name])
-    model.train_step(x, y)  # overwrites, and leaves the batch's
-    assert all((gradient != 3 * once[name]).any() for name, gradient in model.gradients().items())
     assert dx.shape == x.shape
+
+
+def test_train_step_overwrites_the_gradients(data):
+    x, y = data
+    model, fresh = small(dtype="float64"), small(dtype="float64")
+    model.forward(x, training=True)
+    model.backward(np.ones_like(y))
+    for it in (model, fresh):
+        it.train_step(x, y)
+    for name, gradient in fresh.gradients().items():
+        np.testing.assert_array_equal(model.gradients()[name], gradient)
+
+
+def test_one_backward_a_forward(data):
+    x, y = data
+    model = small()
+    model.forward(x, training=True)
+    model.backward(y)
+    with pytest.raises(RuntimeError, match="backward: call forward"):
+        model.backward(y)
+
+
+def test_backward_reads_the_inputs_that_forward_read(data):
+    x, y = (part.astype(np.float32) for part in data)
+    model, other = small(), small()
+    changed = x.copy()
+    other.forward(x, training=True)
+    model.forward(changed, training=True)
+    changed[...] = 0
+    for it in (model, other):
+        it.backward(y)
+    for name, gradient in other.gradients().items():
+        np.testing.assert_array_equal(model.gradients()[name], gradient)
+
+
+def test_dropout_of_the_explicit_steps():
+    """One mask a forward, the same in its backward, another in the next."""
+    model = rv.Sequential([rv.Dropout(0.5)], input_shape=(50,), seed=4)
+    x = np.ones((2, 50), np.float32)
+    y = model.forward(x, training=True)
+    np.testing.assert_array_equal(model.backward(x), y)
+    assert (model.forward(x, training=True) != y).any()
 
 
 def test_predict_between_forward_and_backward(data):

@@ -264,7 +264,7 @@ def test_a_column_of_targets_may_be_flat() -> None:
 
 @cross_entropies
 def test_like_torch(case: str, rng: np.random.Generator) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch's loss")
     _, options, function, _ = LOSSES[case]
     pred, target = draw(case, rng, "float64", 9, 4)
     labels = target.argmax(axis=-1)

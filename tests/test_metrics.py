@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ranvier as rv
+import ranvier.functional as F
 from ranvier import metrics
 
 EXACT = 1e-12  # float64 formulas of a few operations on numbers around 1
@@ -117,7 +118,22 @@ def test_several_outputs_have_numbered_metrics(rng: np.random.Generator) -> None
     got = model.evaluate(data, [y[0], y[1] / y[1].sum(axis=1, keepdims=True).clip(1)])
     assert got["mae_0"] == pytest.approx(np.abs(first - y[0]).mean(), rel=1e-6)
     assert set(got) == {"loss", "mae_0", "mae_1"}
-    assert second.shape == (10, 3)
+    share = y[1] / y[1].sum(axis=1, keepdims=True).clip(1)
+    assert got["mae_1"] == pytest.approx(np.abs(second - share).mean(), rel=1e-6)
+
+
+def test_what_counts_as_class_one() -> None:
+    """Above the threshold of the loss, and not at it."""
+    losses: list[tuple[Any, float]] = [
+        ("mse", 0.5),
+        (lambda pred, target: F.mse(pred, target, reduction="none"), 0.0),
+        ("binary_cross_entropy", 0.0),
+    ]
+    for loss, threshold in losses:
+        model = rv.Sequential([rv.Dense(1, weight_init="ones")], input_shape=(1,), seed=0)
+        model.compile(loss=loss, metrics=["accuracy"])
+        x = np.array([[threshold], [threshold + 0.1], [threshold - 0.1]])
+        assert model.evaluate(x, [0, 1, 0])["accuracy"] == 1
 
 
 def test_unknown_names() -> None:

@@ -143,3 +143,16 @@ def test_a_plan_says_where_threads_meet():
             assert barriers == (0 if threads == 1 else 1 if rows == 64 else len(plan.steps()) - 1)
     finally:
         rv.set_num_threads(before)
+
+
+def test_summary_counts_the_parameters_of_each_layer(capsys):
+    rv.Sequential([rv.Dense(3), rv.Dense(1, bias=False)], input_shape=(4,)).summary()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[-1] for line in lines[1:3]] == ["15", "3"]
+    assert lines[3][0] == "18"
+
+
+def test_small_halves_are_their_values():
+    model = rv.Sequential([rv.Flatten()], input_shape=(3,))
+    halves = np.array([[2.0**-24, 1023 * 2.0**-24, -(2.0**-15)]], np.float16)  # below half precision's normal numbers
+    np.testing.assert_array_equal(model.predict(halves), halves.astype(np.float32))

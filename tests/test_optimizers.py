@@ -1,5 +1,6 @@
 """Optimisers against the same update in plain NumPy and in PyTorch: the same 100 gradients in float64."""
 
+import inspect
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 import ranvier as rv
+import ranvier.functional as F
+import tolerances
 
 # The issue's bound on the relative difference after 100 float64 steps: some 1e-16 a step, with room for the growth of
 # a difference by the quotients.
@@ -233,6 +236,59 @@ def test_accumulated_steps_equal_one_large_batch(optimizer: str, rng: np.random.
     )
 
 
+def test_clip_norm_is_that_of_the_mean_of_accumulated_batches(rng: np.random.Generator) -> None:
+    x, y = rng.standard_normal((32, 7)), rng.standard_normal((32, 5))
+    parts, whole = (one_layer(rv.SGD(1.0, clip_norm=0.1)) for _ in range(2))
+    parts.compile(rv.SGD(1.0, clip_norm=0.1), "mse", dtype="float64", accumulate_steps=4)
+    for first in range(0, 32, 8):
+        parts.train_step(x[first : first + 8], y[first : first + 8])
+    whole.train_step(x, y)
+    name = "dense_0.weight"
+    np.testing.assert_allclose(parts.parameters()[name], whole.parameters()[name], rtol=AGREEMENT, atol=AGREEMENT)
+
+
+def test_clip_norm_is_over_layers_of_other_models_too(rng: np.random.Generator) -> None:
+    x = rv.Input((4,))
+    shared = rv.Dense(5)
+    rv.Model(x, shared(x), seed=0)  # whose parameters lie apart from the other's
+    model = rv.Model(x, rv.Dense(3)(shared(x)), seed=1)
+    model.compile(rv.SGD(1.0, clip_norm=0.5), "mse", dtype="float64")
+    before = {name: value.copy() for name, value in model.parameters().items()}
+    grads = {name: rng.standard_normal(value.shape) for name, value in before.items()}
+    for name, grad in grads.items():
+        model.gradients()[name][...] = grad
+    model.step()
+    norm = np.sqrt(sum((grad**2).sum() for grad in grads.values()))
+    for name, value in model.parameters().items():
+        step = grads[name] * 0.5 / (norm + 1e-6)
+        np.testing.assert_allclose(before[name] - value, step, rtol=AGREEMENT, atol=AGREEMENT)
+
+
+def test_adagrad_starts_at_its_accumulator(dtype: str) -> None:
+    model = one_layer(rv.AdaGrad(1.0, initial_accumulator_value=3.0, eps=0.0), dtype)
+    before = model.parameters()["dense_0.weight"].copy()
+    after = steps(model, iter([np.ones((7, 5))]))  # 1 / sqrt(3 + 1)
+    np.testing.assert_allclose(before - after, 0.5, rtol=tolerances.SINGLE)
+
+
+def test_functions_have_the_defaults_of_the_classes() -> None:
+    pairs = [
+        (F.sgd_step, rv.SGD),
+        (F.adam_step, rv.Adam),
+        (F.adamw_step, rv.AdamW),
+        (F.rmsprop_step, rv.RMSprop),
+        (F.adagrad_step, rv.AdaGrad),
+        (F.huber, rv.Huber),
+        (F.binary_cross_entropy, rv.BinaryCrossEntropy),
+        (F.cross_entropy, rv.CrossEntropy),
+    ]
+    for function, kind in pairs:
+        ours, theirs = inspect.signature(function).parameters, inspect.signature(kind).parameters
+        shared = ours.keys() & theirs.keys()
+        assert shared
+        assert {name: ours[name].default for name in shared} == {name: theirs[name].default for name in shared}
+
+
 def test_lr_may_be_set_at_any_time(rng: np.random.Generator) -> None:
     grad = rng.standard_normal((7, 5))
     model = one_layer(rv.SGD(1.0))
@@ -268,6 +324,7 @@ def test_compiling_again_resets_the_optimiser_and_keeps_the_weights(rng: np.rand
         (lambda: rv.SGD(0.1, momentum=-1), "SGD: expected momentum"),
         (lambda: rv.SGD(0.1, weight_decay=-1), "SGD: expected weight_decay"),
         (lambda: rv.SGD(0.1, nesterov=True), "SGD: nesterov needs momentum"),
+        (lambda: rv.SGD(0.1, 0.9, dampening=0.1, nesterov=True), "SGD: nesterov needs momentum > 0 and dampening = 0"),
         (lambda: rv.Adam(betas=(1.0, 0.9)), "Adam: expected betas"),
         (lambda: rv.Adam(betas=(0.9,)), "Adam: expected betas"),  # type: ignore[arg-type]
         (lambda: rv.AdamW(eps=-1e-8), "AdamW: expected eps"),

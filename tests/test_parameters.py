@@ -65,3 +65,15 @@ def test_parameters_are_live_and_read_only(data):
     assert (weight != before).any()
     with pytest.raises(ValueError, match="read-only"):
         weight[...] = 0
+
+
+def test_parameters_of_a_layer_have_draws_of_their_own():
+    layer = rv.Dense(4, weight_init="normal", bias_init="normal")
+    values = rv.Sequential([layer], input_shape=(1,), seed=0).parameters()
+    assert (values["dense_0.weight"][0] != values["dense_0.bias"]).all()
+
+
+def test_the_fan_of_a_vector_is_its_length():
+    values = rv.initializers.get("he_uniform")((600,), 0, 0)
+    limit = np.sqrt(6 / 600)
+    assert 0.9 * limit < np.abs(values).max() <= limit

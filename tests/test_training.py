@@ -299,10 +299,12 @@ class Terminal(io.StringIO):
 def test_progress_in_a_terminal(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tqdm", reason="the bar is tqdm's")
     x, y = plane(rng)
-    shown = Terminal()
-    monkeypatch.setattr(sys, "stderr", shown)
-    linear().fit(x, y, epochs=3)
-    assert "epoch 3/3" in shown.getvalue() and "loss" in shown.getvalue()
+    model = linear()
+    for last in ("3/3", "5/5"):  # a second fit has a bar of its own
+        shown = Terminal()
+        monkeypatch.setattr(sys, "stderr", shown)
+        model.fit(x, y, epochs=3 if last == "3/3" else 2)
+        assert f"epoch {last}: 100%" in shown.getvalue() and "loss" in shown.getvalue()
 
 
 @pytest.mark.parametrize("progress", [None, False])
@@ -325,3 +327,47 @@ def test_progress_without_tqdm_is_a_line_an_epoch(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["epoch 2/3", "epoch 3/3"]
     assert f"loss {model.history['loss'][-1]:.4f}" in lines[-1]
+
+
+def test_the_last_batches_of_an_epoch_make_an_update(rng: np.random.Generator) -> None:
+    """Three batches by twos: the third makes an update of its own gradient, not of half of it."""
+    x, y = plane(rng, 24)
+    parts, whole = linear(accumulate_steps=2), linear()
+    parts.fit(x, y, batch_size=8, shuffle=False, progress=False)
+    whole.train_step(x[:16], y[:16])
+    whole.train_step(x[16:], y[16:])
+    for name, value in whole.parameters().items():
+        np.testing.assert_allclose(parts.parameters()[name], value, rtol=ROUNDING)
+
+
+def test_compiling_again_forgets_half_an_accumulation(rng: np.random.Generator) -> None:
+    x, y = plane(rng, 16)
+    model, fresh = linear(accumulate_steps=2), linear(accumulate_steps=2)
+    model.train_step(x[:8] + 1, y[:8])
+    model.compile(rv.SGD(0.05), "mse", dtype="float64", accumulate_steps=2)
+    for each in (model, fresh):
+        each.train_step(x[:8], y[:8])
+        each.train_step(x[8:], y[8:])
+    assert_same(weights(model), weights(fresh))
+
+
+def test_compiling_again_with_another_loss_trains_on_it(rng: np.random.Generator) -> None:
+    x, y = plane(rng)
+    model, fresh = linear(), linear(loss="mae")
+    model.train_step(x, y)
+    model.set_parameters(fresh.parameters())
+    model.compile(rv.SGD(0.05), "mae", dtype="float64")
+    assert model.train_step(x, y) == fresh.train_step(x, y)
+    assert_same(weights(model), weights(fresh))
+
+
+def test_profile_changes_nothing(rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = plane(rng)
+    model, other = linear(optimizer="adam"), linear(optimizer="adam")
+    for each in (model, other):
+        each.train_step(x, y)
+    model.profile(x, y, repeats=3)
+    assert "GFLOP/s" in capsys.readouterr().out
+    for each in (model, other):
+        each.train_step(x, y)
+    assert_same(weights(model), weights(other))

@@ -117,8 +117,6 @@ class CrossEntropy(Loss):
     CrossEntropy(label_smoothing=0.1, class_weight=None)
     """
 
-    threshold = 0.0
-
     def __init__(self, label_smoothing: float = 0.0, class_weight: Sequence[float] | None = None) -> None:
         if not (is_number(label_smoothing) and 0 <= label_smoothing < 1):
             raise ValueError(f"CrossEntropy: expected label_smoothing in [0, 1), got {label_smoothing!r}")
