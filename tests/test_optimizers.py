@@ -252,7 +252,7 @@ def test_clip_norm_is_over_layers_of_other_models_too(rng: np.random.Generator) 
     shared = rv.Dense(5)
     rv.Model(x, shared(x), seed=0)  # whose parameters lie apart from the other's
     model = rv.Model(x, rv.Dense(3)(shared(x)), seed=1)
-    model.compile(rv.SGD(1.0, clip_norm=0.5), "mse", dtype="float64")
+    model.compile(rv.SGD(1.0, clip_norm=0.5), "mse")
     before = {name: value.copy() for name, value in model.parameters().items()}
     grads = {name: rng.standard_normal(value.shape) for name, value in before.items()}
     for name, grad in grads.items():
@@ -260,8 +260,8 @@ def test_clip_norm_is_over_layers_of_other_models_too(rng: np.random.Generator) 
     model.step()
     norm = np.sqrt(sum((grad**2).sum() for grad in grads.values()))
     for name, value in model.parameters().items():
-        step = grads[name] * 0.5 / (norm + 1e-6)
-        np.testing.assert_allclose(before[name] - value, step, rtol=AGREEMENT, atol=AGREEMENT)
+        step = grads[name] * 0.5 / (norm + NORM_EPS)
+        np.testing.assert_allclose(before[name] - value, step, rtol=tolerances.SINGLE, atol=tolerances.SINGLE)
 
 
 def test_adagrad_starts_at_its_accumulator(dtype: str) -> None:
