@@ -36,6 +36,17 @@ class Unreadable:
         raise self.error
 
 
+class Gate(rv.Layer):
+    """Layers within, one of a name that ours might have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forget = rv.Dense(5, activation="sigmoid")
+
+    def call(self, x: Any) -> Any:
+        return x * self.forget(x)
+
+
 def two_widths() -> None:
     rv.Dense(3)(rv.Input((3,)), rv.Input((2,)))
 
@@ -287,7 +298,7 @@ def test_refused_data_do_not_settle_the_input_shape(call: Any) -> None:
     other = rv.Sequential([shared], input_shape=(4,), seed=0)
     kept = other.predict(X)
     inner = rv.Sequential([rv.Dense(5), rv.Dropout(0.5)])
-    model = rv.Sequential([inner, rv.Dense(4), shared, rv.Dense(3)], seed=0)
+    model = rv.Sequential([inner, Gate(), rv.Dense(4), shared, rv.Dense(3)], seed=0)
     model.compile(loss="cross_entropy")
     with pytest.raises((TypeError, ValueError)):
         call(model)
@@ -295,6 +306,7 @@ def test_refused_data_do_not_settle_the_input_shape(call: Any) -> None:
         model.parameters()
     assert model.fit(X, LABELS, progress=False).epochs == 1
     assert model.parameters()["sequential_0.dense_0.weight"].shape == (4, 5)
+    assert model.parameters()["gate_0.dense_0.weight"].shape == (5, 5)
     assert other.predict(X).shape == kept.shape  # trained since, but there
 
 

@@ -185,6 +185,6 @@ class _Decoder:
             return value["object"]
         made = self.objects[value["ref"]]
         if "parameter" in value:
-            made.build_once([tuple(shape) for shape in value["input_shapes"]])  # the model may not call the layer
+            made._build_once([tuple(shape) for shape in value["input_shapes"]])  # the model may not call the layer
             return made._parameters[value["parameter"]]
         return made[value["output"]] if "output" in value else made

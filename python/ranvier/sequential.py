@@ -51,8 +51,8 @@ class Sequential(Model):
                 y = layer(y)
         self._link(x, y)
 
-    def forget(self) -> None:
-        super().forget()
+    def _forget(self) -> None:
+        super()._forget()
         self._unlink()
 
     @contextmanager
@@ -62,7 +62,7 @@ class Sequential(Model):
             yield
         except (TypeError, ValueError):
             for layer in fresh:
-                layer.forget()
+                layer._forget()
             raise
 
     def _network_of(self, x: Any) -> _core.Network:

@@ -120,14 +120,14 @@ class Layer:
                 inspect.signature(self.call).bind(*tensors, **options)
             except TypeError as error:
                 raise TypeError(f"{self.title()}: call() does not take {len(tensors)} inputs ({error})") from None
-            self.build_once([tensor.shape for tensor in tensors])
+            self._build_once([tensor.shape for tensor in tensors])
             result = self.call(*tensors, **options)
             outputs = (result,) if isinstance(result, Tensor) else result
             if not isinstance(outputs, list | tuple) or not all(isinstance(output, Tensor) for output in outputs):
                 raise TypeError(f"{self.title()}: call() must return a Tensor or a tuple of them, got {result!r:.80}")
             return result if isinstance(result, Tensor) else tuple(outputs)
 
-    def build_once(self, input_shapes: Sequence[Shape]) -> None:
+    def _build_once(self, input_shapes: Sequence[Shape]) -> None:
         """``build``, unless that is done."""
         if self.built:
             return
@@ -138,13 +138,13 @@ class Layer:
             raise
         self.built, self._input_shapes = True, input_shapes
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Undo ``build``, for another input shape; layers within that another model uses too stay."""
         self.built, self._input_shapes = False, ()
         self._parameters.clear()
         for child in self._children:
             if all(len(parameter.models) < 2 for parameter in child._parameters.values()):
-                child.forget()
+                child._forget()
         self._children.clear()
 
     def title(self) -> str:
