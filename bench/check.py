@@ -156,15 +156,17 @@ def first_steps(workload: Workload, precision: str) -> dict[str, Any]:
     for part in workload.checked:
         step = one_step(workload, weights, x[part], y[part], precision)
         weights = [step[name] for name in names]
-        for name in names if result else []:
+        if not result:
+            result = step
+            continue
+        for name in names:
             result[name] = step[name]
             result[f"{name}_tolerance"] += step[f"{name}_tolerance"]
-        result = result or step
     return result
 
 
 def differences(expected: dict[str, Array], got: dict[str, Array]) -> list[str]:
-    """A sentence for each part of a library's first step that is outside its tolerance."""
+    """A sentence for each part of a library's first steps that is outside its tolerance."""
     found = []
     for name, value in got.items():
         # scikit-learn gives (rows,) for (rows, 1).

@@ -1,7 +1,7 @@
 """PyTorch as its tutorials write it: eager, with mode "compile" compiled, with "bf16" under bfloat16 autocast. The
-optimisers are fused, which is up to 1.45 times as fast a step as their default, a loop over the parameters; but not
-where they are compiled. Compiled are the outputs, the loss and the update; a compiled step as one function was not
-faster."""
+optimisers are fused, but where they are compiled: a step is 1.2 to 1.7 times as fast as with their default, a loop over
+the parameters (iris, policy; wide under autocast). Compiled are the outputs, the loss and the update; a compiled step
+as one function was not faster."""
 
 from __future__ import annotations
 

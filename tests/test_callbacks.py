@@ -178,6 +178,13 @@ def test_checkpoint_of_the_best_only(tmp_path: Path, data: tuple[Any, Any]) -> N
     assert os.listdir(tmp_path) == ["best.safetensors"]
 
 
+def test_checkpoint_named_by_a_whole_number_of_the_logs(tmp_path: Path, data: tuple[Any, Any]) -> None:
+    pytest.importorskip("safetensors", reason="the file format")
+    save = rv.ModelCheckpoint(tmp_path / "{rows:03d}.safetensors", "rows", save_best_only=True, mode="max")
+    scripted(data, save, [7, 12], "rows")
+    assert sorted(os.listdir(tmp_path)) == ["007.safetensors", "012.safetensors"]
+
+
 def test_checkpoint_of_the_highest(tmp_path: Path, data: tuple[Any, Any]) -> None:
     pytest.importorskip("safetensors", reason="the file format")
     save = rv.ModelCheckpoint(tmp_path / "{epoch}.safetensors", "score", save_best_only=True, mode="max")

@@ -97,10 +97,13 @@ std::vector<ValueId> weighted_sum_gradient(Builder& g, const Node& node, std::sp
 }
 
 template <Check check>
-void add_loss(OpList& ops, const std::string& name, int code) {
-  ops.push_back({name, 2, 2, loss_shape<check>, loss_gradient, loss_cost<0>, code});
-  ops.push_back({name + "_backward", 3, 3, loss_backward_shape<check, false>, nullptr, loss_cost<1>, code});
-  ops.push_back({name + "_with_gradient", 3, 3, loss_backward_shape<check, true>, nullptr, loss_cost<1>, code});
+void add_loss(OpList& ops, const std::string& name, int code, bool labels = false) {
+  const auto add = [&](const std::string& suffix, int inputs, ShapeRule shape, GradientRule gradient, CostRule cost) {
+    ops.push_back({name + suffix, inputs, inputs, shape, gradient, cost, code, /*alias=*/false, labels});
+  };
+  add("", 2, loss_shape<check>, loss_gradient, loss_cost<0>);
+  add("_backward", 3, loss_backward_shape<check, false>, nullptr, loss_cost<1>);
+  add("_with_gradient", 3, loss_backward_shape<check, true>, nullptr, loss_cost<1>);
 }
 
 }  // namespace
@@ -109,8 +112,8 @@ void add_loss_ops(OpList& ops) {
   for (std::size_t i = 0; i < kRowLossNames.size(); ++i) {
     add_loss<check_row_loss>(ops, std::string(kRowLossNames[i]), static_cast<int>(i));
   }
-  add_loss<check_cross_entropy>(ops, "cross_entropy", 0);
-  ops.push_back({"row_scale", 1, 2, row_scale_shape});
+  add_loss<check_cross_entropy>(ops, "cross_entropy", 0, /*labels=*/true);
+  ops.push_back({"row_scale", 1, 2, row_scale_shape, nullptr, nullptr, 0, /*alias=*/false, /*labels=*/true});
   ops.push_back({"weighted_sum", 2, 2, weighted_sum_shape, weighted_sum_gradient});
 }
 

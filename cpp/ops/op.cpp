@@ -135,8 +135,7 @@ std::vector<Type> infer(const Call& call) {
               " inputs, got ", n);
   }
   for (const Type& t : call.inputs) {
-    if (t.kind == Kind::labels && !call.op.name.starts_with("cross_entropy") && call.op.name != "row_scale")
-      call.fail(call.op.name, " does not take class labels");
+    if (t.kind == Kind::labels && !call.op.labels) call.fail(call.op.name, " does not take class labels");
   }
   return call.op.shape(call);
 }

@@ -111,6 +111,7 @@ struct Op {
   CostRule cost = nullptr;          // null: one operation an output element
   int code = 0;                     // the index in its family's enum (ops/kinds.h)
   bool alias = false;               // the output is the input's memory under another shape
+  bool labels = false;              // an input may be class labels, which are integers and no other op reads
 };
 
 const Op* find_op(std::string_view name);  // null: no such operation

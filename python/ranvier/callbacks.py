@@ -64,7 +64,7 @@ class Monitor(Callback):
 
     def improved(self, logs: Logs) -> bool:
         """Whether the number is better than the best so far, by more than min_delta; NaN never is."""
-        self.require(logs)
+        Monitor.require(self, logs)  # what a subclass asks besides, it asked before the fit
         value = logs[self.monitor]
         better = self._sign * (self.best - value) > self.min_delta
         if better:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ranvier.model import Model
     from ranvier.tensor import Tensor
 
+Opened = tuple[_core.Epoch, list[Array] | None]  # a pass, and the arrays for its outputs where metrics want them
+
 # Seconds of native work between two looks at signals and the progress bar. Where the slices fall changes no bit.
 _SLICE = 0.1
 # Rows a batch of evaluation; only rounding (and the weighting of batches) depends on it.
@@ -117,9 +119,9 @@ def fit(
                 callback.on_epoch_begin(epoch, {})
             order = _core.epoch_order(len(train), model.seed, epoch) if shuffle else None
             shown.begin(epoch)
-            logs = _pass(model, "train", train, batch_size, order, shown)
+            logs = _pass(model, _open(model, "train", train, batch_size, order), train, shown)
             if validation is not None:
-                results = _pass(model, "evaluate", validation, EVALUATION_BATCH)
+                results = _pass(model, _open(model, "evaluate", validation, EVALUATION_BATCH), validation)
                 logs |= {f"val_{name}": value for name, value in results.items()}
             model.history.append(logs)
             shown.end(epoch, logs)
@@ -139,8 +141,8 @@ def evaluate(
     check_count("evaluate", "batch_size", batch_size)
     data = _rows(model, "evaluate", x, y, sample_weight)
     with model._first_data():
-        _check(model, data, batch_size)
-    return _pass(model, "evaluate", data, batch_size)
+        opened = _check(model, data, batch_size)
+    return _pass(model, opened, data)
 
 
 def check_count(function: str, name: str, number: Any) -> None:
@@ -162,9 +164,7 @@ def _rows(model: Model, what: str, x: Any, y: Any, sample_weight: ArrayLike | No
     )
 
 
-def _open(
-    model: Model, purpose: str, data: Rows, batch_size: int, order: Any = None
-) -> tuple[_core.Epoch, list[Array] | None]:
+def _open(model: Model, purpose: str, data: Rows, batch_size: int, order: Any = None) -> Opened:
     """A pass over the data, checked but not begun, and the arrays that will hold the outputs if metrics want them."""
     network = model._network_for(data.x, data.y)
     predictions: list[Array] | None = None
@@ -174,11 +174,9 @@ def _open(
     return network.epoch(purpose, x, y, data.weight, int(batch_size), order, predictions), predictions
 
 
-def _pass(
-    model: Model, purpose: str, data: Rows, batch_size: int, order: Any = None, shown: _Progress | None = None
-) -> dict[str, float]:
+def _pass(model: Model, opened: Opened, data: Rows, shown: _Progress | None = None) -> dict[str, float]:
     """One pass over the data in native slices; the loss and the metrics of the whole."""
-    run, predictions = _open(model, purpose, data, batch_size, order)
+    run, predictions = opened
     # Python handles signals when a slice returns: Ctrl-C is raised here, with all steps up to it done.
     while not run.run(_SLICE):
         if shown is not None:
@@ -190,9 +188,9 @@ def _pass(
     return logs
 
 
-def _check(model: Model, data: Rows, batch_size: int) -> None:
-    """TypeError or ValueError where a pass over the data would fail; a metric of the user's own is not asked."""
-    _open(model, "evaluate", data, batch_size)
+def _check(model: Model, data: Rows, batch_size: int) -> Opened:
+    """A pass that evaluates; where it would fail TypeError or ValueError. A metric of the user's own is not asked."""
+    opened = _open(model, "evaluate", data, batch_size)
     for name, measure, output in _measures(model):
         if metrics.is_ours(measure):
             row = np.zeros((1, *_sample(model.outputs[output])), model.dtype)
@@ -200,6 +198,7 @@ def _check(model: Model, data: Rows, batch_size: int) -> None:
                 _measured(name, measure, row, data.y[output][:1])
             except ValueError as error:
                 raise ValueError(f"metric {name}: {error}") from error
+    return opened
 
 
 def _measured(name: str, measure: Metric, pred: Array, target: Array) -> float:
