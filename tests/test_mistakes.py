@@ -199,7 +199,7 @@ FUNCTIONAL = {
     "out in the other byte order": (lambda: F.relu(W, out=W.astype(">f8")), "relu: expected out of float64, got >f8"),
     "a parameter in the other byte order": (
         lambda: F.sgd_step(W.astype(">f8"), W, 0.1),
-        "sgd_step: expected param of float64, got >f8|param: expected out of float64, got >f8",
+        "param: expected out of float64, got >f8",
     ),
     "a seed below 0": (lambda: F.dropout(X, 0.5, seed=-1), r"dropout: expected seed of 0 to 2\*\*64 - 1, got -1"),
     "delta in words": (lambda: F.huber(W, W, delta="1"), "huber: delta must be > 0, got '1'"),
@@ -288,10 +288,9 @@ def test_logits_before_a_loss_on_logits_do_not_warn() -> None:
         lambda model: model.train_step(X[:, :3], LABELS + 5),
         lambda model: model.evaluate(X[:, :3], LABELS, sample_weight=-np.ones(6)),
         lambda model: model.predict(X[:, :3], out=np.zeros((1, 1))),
-        lambda model: model.forward(np.ones((6, 1, 3), complex)),
         lambda model: model.profile(X[:, :3], LABELS + 5),
     ],
-    ids=["fit", "train_step", "evaluate", "predict", "forward", "profile"],
+    ids=["fit", "train_step", "evaluate", "predict", "profile"],
 )
 def test_refused_data_do_not_settle_the_input_shape(call: Any) -> None:
     shared = rv.Dense(4)
@@ -308,6 +307,14 @@ def test_refused_data_do_not_settle_the_input_shape(call: Any) -> None:
     assert model.parameters()["sequential_0.dense_0.weight"].shape == (4, 5)
     assert model.parameters()["gate_0.dense_0.weight"].shape == (5, 5)
     assert other.predict(X).shape == kept.shape  # trained since, but there
+
+
+@pytest.mark.parametrize("call", ["forward", "predict"])
+def test_a_first_call_that_a_later_layer_refuses_leaves_none_built(call: str) -> None:
+    model = rv.Sequential([rv.Dense(3), rv.Reshape((3,))], seed=0)
+    with pytest.raises(ValueError, match="reshape"):
+        getattr(model, call)(np.ones((6, 2, 4)))
+    assert getattr(model, call)(np.ones((6, 5))).shape == (6, 3)
 
 
 def test_an_interrupt_is_no_error_of_the_data() -> None:
